@@ -1,0 +1,10 @@
+//! Declarative sandboxes: a YAML manifest of sandboxes and their services is read, compared with
+//! what is really there, and made true. `ARCHITECTURE.md` says where everything is.
+
+pub mod cli;
+pub mod event;
+pub mod manifest;
+pub mod model;
+pub mod plan;
+pub mod platforms;
+pub mod supervisor;

@@ -1,0 +1,5 @@
+//! The `gabion` command.
+
+fn main() -> std::process::ExitCode {
+    gabion::cli::main()
+}

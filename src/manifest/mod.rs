@@ -1,0 +1,1 @@
+//! Text → what is wanted, and every problem on the way.

@@ -1,0 +1,46 @@
+//! What a platform can honour, as data: checked by `manifest`, printed by `gabion platforms`.
+
+/// How a platform deals with one manifest field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Support {
+    /// The platform does it.
+    Native,
+    /// gabion supplies what the platform lacks.
+    Supplied,
+    /// Using the field there is an error at plan time.
+    Unsupported,
+}
+
+/// Whether a field belongs to a sandbox or to a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// A field of `sandboxes.<name>`.
+    Sandbox,
+    /// A field of `sandboxes.<name>.services.<name>`.
+    Service,
+}
+
+/// One platform kind's row in the capability table.
+#[derive(Debug, Clone, Copy)]
+pub struct Capabilities {
+    /// The word written as `platform:` or `kind:`.
+    pub kind: &'static str,
+    /// One line on what it is.
+    pub summary: &'static str,
+    /// Whether all sandboxes share one network, so that two of them cannot have the same port.
+    pub shared_network: bool,
+    /// Fields that are not [`Support::Native`], with a reason for people.
+    pub exceptions: &'static [(Scope, &'static str, Support, &'static str)],
+}
+
+impl Capabilities {
+    /// How `field` is dealt with, and why if not natively.
+    pub fn support(&self, scope: Scope, field: &str) -> (Support, &'static str) {
+        self.exceptions
+            .iter()
+            .find(|(at, name, ..)| *at == scope && *name == field)
+            .map_or((Support::Native, ""), |(_, _, support, why)| {
+                (*support, why)
+            })
+    }
+}
