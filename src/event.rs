@@ -1,10 +1,14 @@
 //! The one event type. The applier and the watcher emit it; terminal lines, progress, `--json`, the
 //! journal and test assertions read it. Nothing prints from inside the library.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use serde::Serialize;
 
+use crate::manifest::Report;
 use crate::model::Address;
-use crate::plan::StepKind;
+use crate::plan::{Plan, StepKind};
 
 /// Something that happened, with the time it happened at.
 #[derive(Debug, Clone, Serialize)]
@@ -87,11 +91,25 @@ pub enum What {
     RoundStarted {
         /// The reasons, in words: `gabion.yaml changed`.
         reasons: Vec<String>,
+        /// What is about to be done.
+        #[serde(skip)]
+        plan: Arc<Plan>,
+    },
+    /// The watcher has looked for the first time.
+    WatchStarted {
+        /// What is about to be done.
+        #[serde(skip)]
+        plan: Arc<Plan>,
+        /// The manifest's files, and how many sources.
+        files: (Vec<PathBuf>, usize),
     },
     /// The manifest does not validate; nothing was changed.
     ManifestInvalid {
         /// How many errors it has.
         errors: usize,
+        /// The errors.
+        #[serde(skip)]
+        report: Arc<Report>,
     },
     /// A service was found in a state it should not be in.
     Drift {

@@ -1,15 +1,177 @@
 //! The command line: one file per command; arguments, colours, progress, exit codes.
 //!
-//! The only room that reads the environment, the terminal and the home directory. Nothing imports it.
+//! The only room that reads the environment, the terminal and the home directory. Nothing imports
+//! it. stdout carries the result, stderr the story.
 
-use std::path::Path;
+mod address;
+mod apply;
+mod completions;
+mod context;
+mod control;
+mod destroy;
+mod error;
+mod exec;
+mod init;
+mod logs;
+mod plan;
+mod platforms;
+mod progress;
+mod run;
+mod schema;
+mod status;
+mod supervise;
+mod validate;
+mod watch;
+mod watch_lines;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
+
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+use context::Context;
+use error::Result;
+
+/// Sandboxes and their services, held where a YAML manifest says they are.
+#[derive(Parser)]
+#[command(
+    name = "gabion",
+    version,
+    about,
+    propagate_version = true,
+    disable_help_subcommand = true,
+    after_help = "Examples:
+  gabion init                   write a starter gabion.yaml
+  gabion plan                   what would change, and why
+  gabion apply                  make it so
+  gabion watch                  keep it so while you edit
+  gabion logs -f web/api        follow one service
+  gabion destroy                remove everything the manifest made
+
+Exit status: 0 done, 1 failed, 2 changes (plan --detailed-exitcode), 64 usage,
+65 bad manifest, 130 interrupted."
+)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options that every command takes.
+#[derive(Args)]
+struct Global {
+    /// Manifest file; repeat it to lay further files over the first
+    ///
+    /// Without it: `gabion.yaml` or `gabion.yml` of the current folder or the nearest parent.
+    #[arg(short, long = "file", value_name = "FILE", global = true, env = "GABION_FILE",
+          value_delimiter = ':', hide_env = true, help_heading = "Global options")]
+    files: Vec<PathBuf>,
+    /// Take in what is marked with this profile; repeatable
+    #[arg(long = "profile", value_name = "NAME", global = true, env = "GABION_PROFILE",
+          value_delimiter = ',', hide_env = true, help_heading = "Global options")]
+    profiles: Vec<String>,
+    /// Set a variable of the manifest's `vars`; repeatable
+    #[arg(long = "var", value_name = "NAME=VALUE", global = true, value_parser = key_value,
+          help_heading = "Global options")]
+    vars: Vec<(String, String)>,
+    /// When to use colour
+    #[arg(long, value_name = "WHEN", global = true, env = "GABION_COLOR", hide_env = true,
+          default_value = "auto", help_heading = "Global options")]
+    color: ColorWhen,
+    /// Say more on stderr; repeat for still more
+    #[arg(short, long, global = true, action = ArgAction::Count, help_heading = "Global options")]
+    verbose: u8,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ColorWhen {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    Always,
+    Never,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Write a commented starter manifest
+    Init(init::InitArgs),
+    /// Check the manifest and show every problem in it
+    Validate(validate::ValidateArgs),
+    /// Show what apply would do, and why
+    Plan(plan::PlanArgs),
+    /// Make what is there as the manifest says
+    Apply(apply::ApplyArgs),
+    /// Keep it as the manifest says while files and the world change
+    Watch(watch::WatchArgs),
+    /// Show the state of every service
+    Status(status::StatusArgs),
+    /// Show what services wrote
+    Logs(logs::LogsArgs),
+    /// Run a command in a sandbox
+    Exec(exec::ExecArgs),
+    /// Start services, and what they need
+    Start(control::StartArgs),
+    /// Stop services until the next apply or start
+    Stop(control::StopArgs),
+    /// Stop and start services
+    Restart(control::RestartArgs),
+    /// Remove everything that carries this stack's mark
+    Destroy(destroy::DestroyArgs),
+    /// Show the platforms and what each can honour
+    Platforms(platforms::PlatformsArgs),
+    /// Print a JSON Schema
+    Schema(schema::SchemaArgs),
+    /// Print the completion script of a shell
+    Completions(completions::CompletionsArgs),
+    /// Run the supervisor of a local sandbox (used by gabion itself)
+    #[command(hide = true)]
+    Supervise(supervise::SuperviseArgs),
+}
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let args: Vec<_> = std::env::args_os().collect();
-    match args.get(1).and_then(|arg| arg.to_str()) {
-        Some("supervise") if args.len() == 3 => crate::supervisor::main(Path::new(&args[2])),
-        _ => ExitCode::from(64),
+    clap_complete::CompleteEnv::with_factory(Cli::command).complete();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nothing is left to tell anybody if this cannot be printed.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { error::USAGE } else { 0 });
+        }
+    };
+    if let Command::Supervise(args) = &cli.command {
+        return supervise::run(args);
+    }
+    let context = Context::new(cli.global);
+    match dispatch(&context, cli.command) {
+        Ok(code) => code,
+        Err(error) => context.report(&error),
+    }
+}
+
+fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Init(args) => init::run(context, &args),
+        Command::Validate(args) => validate::run(context, &args),
+        Command::Schema(args) => schema::run(&args),
+        Command::Platforms(args) => platforms::run(context, &args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Supervise(args) => Ok(supervise::run(&args)),
+        Command::Plan(args) => context.block_on(plan::run(context, &args)),
+        Command::Apply(args) => context.block_on(apply::run(context, &args)),
+        Command::Watch(args) => context.block_on(watch::run(context, &args)),
+        Command::Status(args) => context.block_on(status::run(context, &args)),
+        Command::Logs(args) => context.block_on(logs::run(context, &args)),
+        Command::Exec(args) => context.block_on(exec::run(context, &args)),
+        Command::Start(args) => context.block_on(control::start(context, &args)),
+        Command::Stop(args) => context.block_on(control::stop(context, &args)),
+        Command::Restart(args) => context.block_on(control::restart(context, &args)),
+        Command::Destroy(args) => context.block_on(destroy::run(context, &args)),
     }
 }

@@ -11,8 +11,11 @@ use tokio::sync::mpsc;
 
 use crate::event::Failure;
 use crate::model::{
-    Capabilities, Listing, SandboxName, SandboxSpec, Secrets, ServiceAddress, ServiceSpec,
+    Capabilities, Desired, Listing, Observed, SandboxName, SandboxSpec, Secrets, ServiceAddress,
+    ServiceSpec,
 };
+
+pub mod local;
 
 /// Why a platform could not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -132,4 +135,64 @@ pub enum LogStream {
     Stdout,
     /// Standard error.
     Stderr,
+}
+
+/// The platforms of one stack, and which sandbox lives on which.
+#[derive(Default)]
+pub struct Platforms {
+    by_name: BTreeMap<String, Box<dyn Act>>,
+    placement: BTreeMap<SandboxName, String>,
+}
+
+impl Platforms {
+    /// Adds a platform under the name that manifests use for it.
+    pub fn add(&mut self, name: impl Into<String>, platform: Box<dyn Act>) {
+        self.by_name.insert(name.into(), platform);
+    }
+
+    /// Reads all platforms, and remembers where everything is and where `desired` wants it.
+    ///
+    /// A platform that cannot be read makes every sandbox that is wanted there unknown.
+    pub async fn observe(&mut self, desired: &Desired) -> Result<Observed> {
+        for (sandbox, wanted) in &desired.sandboxes {
+            self.placement.insert(sandbox.clone(), wanted.spec.platform.clone());
+        }
+        let names: Vec<&String> = self.by_name.keys().collect();
+        let reads = self.by_name.values().map(|platform| platform.observe());
+        let listings = futures_util::future::join_all(reads).await;
+        let mut observed = Observed::default();
+        let mut placement = Vec::new();
+        for (name, listing) in names.into_iter().zip(listings) {
+            match listing {
+                Ok(sandboxes) => {
+                    for (sandbox, listing) in sandboxes {
+                        placement.push((sandbox.clone(), name.clone()));
+                        observed.sandboxes.insert(sandbox, listing);
+                    }
+                }
+                Err(error) => {
+                    let here = desired.sandboxes.iter().filter(|(_, s)| s.spec.platform == *name);
+                    let mut found = here.map(|(sandbox, _)| sandbox.clone()).peekable();
+                    if found.peek().is_none() {
+                        return Err(error);
+                    }
+                    for sandbox in found {
+                        let reason = error.to_string();
+                        observed.sandboxes.insert(sandbox, Listing::Unknown { reason });
+                    }
+                }
+            }
+        }
+        self.placement.extend(placement);
+        Ok(observed)
+    }
+
+    /// The platform that `sandbox` lives on.
+    pub fn of(&self, sandbox: &SandboxName) -> Result<&dyn Act> {
+        let name = self.placement.get(sandbox);
+        let platform = name.and_then(|name| self.by_name.get(name));
+        platform.map(Box::as_ref).ok_or_else(|| {
+            PlatformError::new(format!("it is not known which platform `{sandbox}` lives on"))
+        })
+    }
 }

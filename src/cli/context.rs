@@ -1,0 +1,236 @@
+//! What every command needs: the surroundings, read once, and the manifest and platforms made of them.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use super::error::{Error, Result};
+use super::{ColorWhen, Global};
+use crate::apply::Journal;
+use crate::manifest::{self, Loaded};
+use crate::model::Desired;
+use crate::platforms::{Platforms, local};
+
+const MANIFEST_NAMES: [&str; 2] = ["gabion.yaml", "gabion.yml"];
+
+/// Widest text we set, in columns, where nothing says how wide the terminal is.
+const DEFAULT_WIDTH: usize = 80;
+
+/// The surroundings of this process and the global options.
+pub struct Context {
+    global: Global,
+    /// Whether stdout gets colour.
+    pub color_stdout: bool,
+    /// Whether stderr gets colour.
+    pub color_stderr: bool,
+}
+
+impl Context {
+    /// Reads the surroundings.
+    pub fn new(global: Global) -> Self {
+        let color = |terminal: bool| match global.color {
+            ColorWhen::Always => true,
+            ColorWhen::Never => false,
+            ColorWhen::Auto => {
+                let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+                terminal && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|t| t != "dumb")
+            }
+        };
+        let color_stdout = color(std::io::stdout().is_terminal());
+        let color_stderr = color(std::io::stderr().is_terminal());
+        let level = match global.verbose {
+            0 => tracing::Level::ERROR,
+            1 => tracing::Level::INFO,
+            2 => tracing::Level::DEBUG,
+            _ => tracing::Level::TRACE,
+        };
+        tracing_subscriber::fmt()
+            .with_writer(std::io::stderr)
+            .with_ansi(color_stderr)
+            .with_max_level(level)
+            .init();
+        Self { global, color_stdout, color_stderr }
+    }
+
+    /// Without colour and without a log, for completion.
+    pub fn quiet(global: Global) -> Self {
+        Self { global, color_stdout: false, color_stderr: false }
+    }
+
+    /// Runs `command` on a runtime of its own.
+    pub fn block_on<T>(&self, command: impl Future<Output = Result<T>>) -> Result<T> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let result = runtime.block_on(command);
+        runtime.shutdown_background();
+        result
+    }
+
+    /// Shows `error` and returns its exit code.
+    pub fn report(&self, error: &Error) -> ExitCode {
+        if !matches!(error, Error::OutputClosed | Error::Manifest) {
+            let red = anstyle::AnsiColor::Red.on_default().bold();
+            let bold = anstyle::Style::new().bold();
+            eprintln!("{}: {error}", paint(self.color_stderr, red, "error"));
+            if let Some(hint) = error.hint() {
+                eprintln!("{}: {hint}", paint(self.color_stderr, bold, "hint"));
+            }
+        }
+        ExitCode::from(error.code())
+    }
+
+    /// Where local state is kept: `GABION_HOME`, or the XDG state directory.
+    pub fn home(&self) -> Result<PathBuf> {
+        if let Some(home) = std::env::var_os("GABION_HOME").filter(|home| !home.is_empty()) {
+            return Ok(std::path::absolute(home)?);
+        }
+        use etcetera::BaseStrategy;
+        let strategy = etcetera::choose_base_strategy()
+            .map_err(|error| Error::failed(format!("cannot tell where to keep state: {error}")))?;
+        let state = strategy.state_dir().unwrap_or_else(|| strategy.data_dir());
+        Ok(state.join("gabion"))
+    }
+
+    /// The manifest files: those named, or the nearest one upwards.
+    pub fn files(&self) -> Result<Vec<PathBuf>> {
+        if !self.global.files.is_empty() {
+            return Ok(self.global.files.clone());
+        }
+        let here = std::env::current_dir()?;
+        let found = here.ancestors().enumerate().find_map(|(up, folder)| {
+            let name = MANIFEST_NAMES.iter().find(|name| folder.join(name).is_file())?;
+            // Short where it can be: messages name this path on every line.
+            Some(if up == 0 { PathBuf::from(name) } else { folder.join(name) })
+        });
+        found.map(|file| vec![file]).ok_or_else(|| Error::Usage {
+            message: "there is no gabion.yaml here or in any folder above".to_owned(),
+            hint: Some("gabion init writes one; -f FILE names one".to_owned()),
+        })
+    }
+
+    /// The manifest with every problem found in it.
+    pub fn load(&self) -> Result<Loaded> {
+        let env: BTreeMap<String, String> = std::env::vars_os()
+            .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        Ok(manifest::load(&manifest::Request {
+            files: self.files()?,
+            env,
+            vars: self.global.vars.iter().cloned().collect(),
+            profiles: self.global.profiles.iter().cloned().collect(),
+            platforms: vec![&local::CAPABILITIES],
+        }))
+    }
+
+    /// The manifest, if it is valid; its problems are shown on stderr.
+    pub fn load_valid(&self) -> Result<(Loaded, Desired)> {
+        let mut loaded = self.load()?;
+        if !loaded.report.is_empty() {
+            eprint!("{}", loaded.report.render_text(self.color_stderr, self.width_stderr()));
+        }
+        match loaded.desired.take() {
+            Some(desired) => Ok((loaded, desired)),
+            None => Err(Error::Manifest),
+        }
+    }
+
+    /// The stack's name, even if the manifest has problems; what it wants, if it has none.
+    pub fn load_stack(&self) -> Result<(Loaded, Desired)> {
+        let mut loaded = self.load()?;
+        if let Some(desired) = loaded.desired.take() {
+            return Ok((loaded, desired));
+        }
+        match loaded.stack.clone() {
+            Some(stack) => {
+                eprintln!("note: the manifest is not valid (see gabion validate); showing what is there");
+                Ok((loaded, Desired::empty(stack)))
+            }
+            None => {
+                eprint!("{}", loaded.report.render_text(self.color_stderr, self.width_stderr()));
+                Err(Error::Manifest)
+            }
+        }
+    }
+
+    /// The platforms that the manifest names, opened for its stack.
+    pub fn platforms(&self, loaded: &Loaded, stack: &str) -> Result<Platforms> {
+        let home = self.home()?;
+        let program = std::env::current_exe()?;
+        let mut platforms = Platforms::default();
+        let entries = loaded.platforms.keys().map(String::as_str);
+        for name in entries.filter(|name| *name != "local").chain(["local"]) {
+            // Every kind that validates is local so far; another kind gets its own constructor here.
+            platforms.add(name, Box::new(local::Local::new(&home, stack, &program)));
+        }
+        Ok(platforms)
+    }
+
+    /// The journal of a stack.
+    pub fn journal(&self, stack: &str) -> Result<Journal> {
+        Ok(Journal::new(self.private_dir("history")?.join(format!("{stack}.jsonl"))))
+    }
+
+    /// The lock file of a stack.
+    pub fn lock_file(&self, stack: &str) -> Result<PathBuf> {
+        Ok(self.private_dir("locks")?.join(format!("{stack}.lock")))
+    }
+
+    fn private_dir(&self, name: &str) -> Result<PathBuf> {
+        use std::os::unix::fs::DirBuilderExt;
+        let path = self.home()?.join(name);
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
+        made.map_err(|error| Error::failed(format!("cannot make {}: {error}", path.display())))?;
+        Ok(path)
+    }
+
+    /// Removes the folders of ours that are empty, after a destroy.
+    pub fn tidy_home(&self, stack: &str) -> Result<()> {
+        let home = self.home()?;
+        // Each fails while something of another stack is in it, as it should.
+        let _ = std::fs::remove_file(home.join("history").join(format!("{stack}.jsonl")));
+        for name in ["history", "locks"] {
+            let _ = std::fs::remove_dir(home.join(name));
+        }
+        Ok(())
+    }
+
+    /// How a plan is set on stdout.
+    pub fn plan_style(&self) -> crate::plan::render::Style {
+        crate::plan::render::Style { color: self.color_stdout, width: self.width_stdout() }
+    }
+
+    /// The width of stdout, in columns.
+    pub fn width_stdout(&self) -> usize {
+        width(std::io::stdout())
+    }
+
+    /// The width of stderr, in columns.
+    pub fn width_stderr(&self) -> usize {
+        width(std::io::stderr())
+    }
+}
+
+fn width(stream: impl std::os::fd::AsFd) -> usize {
+    match rustix::termios::tcgetwinsize(stream) {
+        Ok(size) if size.ws_col > 0 => usize::from(size.ws_col),
+        _ => DEFAULT_WIDTH,
+    }
+}
+
+/// `text` in `style`, if colour is wanted.
+pub fn paint(color: bool, style: anstyle::Style, text: &str) -> String {
+    if color { format!("{style}{text}{style:#}") } else { text.to_owned() }
+}
+
+/// Writes a result to stdout.
+pub fn print(text: &str) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    Ok(stdout.flush()?)
+}
+
+/// A path as people would write it here: relative where that is shorter.
+pub fn short(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(&here).unwrap_or(path).display().to_string()
+}

@@ -1,0 +1,95 @@
+//! `gabion start|stop|restart`: act on services by hand, in the order of their needs.
+
+use std::process::ExitCode;
+
+use super::address::AddressArg;
+use super::context::Context;
+use super::error::Result;
+use super::run::{self, Execution, RunArgs};
+use crate::model::HumanDuration;
+use crate::plan::{self, Cause, Operation};
+
+#[derive(clap::Args)]
+struct ControlArgs {
+    /// Services, or sandboxes for all their services
+    #[arg(value_name = "ADDRESS", required = true, add = super::address::completer())]
+    addresses: Vec<AddressArg>,
+    /// How long to wait while somebody else works on the stack, such as `30s`
+    #[arg(long, value_name = "DURATION", default_value = "0s", env = "GABION_LOCK_TIMEOUT",
+          hide_env = true)]
+    lock_timeout: HumanDuration,
+    /// Print events as JSON, one per line
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  gabion start web/api                   and whatever it needs first
+  gabion start web                       every service of the sandbox")]
+pub struct StartArgs {
+    #[command(flatten)]
+    control: ControlArgs,
+}
+
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  gabion stop web/api
+  gabion stop web data/redis
+
+They stay stopped until the next apply, start or watch round. To keep one stopped for good, write
+`state: stopped` in the manifest.")]
+pub struct StopArgs {
+    #[command(flatten)]
+    control: ControlArgs,
+}
+
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  gabion restart web/api
+  gabion restart web")]
+pub struct RestartArgs {
+    #[command(flatten)]
+    control: ControlArgs,
+}
+
+pub async fn start(context: &Context, args: &StartArgs) -> Result<ExitCode> {
+    operate(context, &args.control, Operation::Start, "gabion start").await
+}
+
+pub async fn stop(context: &Context, args: &StopArgs) -> Result<ExitCode> {
+    operate(context, &args.control, Operation::Stop, "gabion stop").await
+}
+
+pub async fn restart(context: &Context, args: &RestartArgs) -> Result<ExitCode> {
+    operate(context, &args.control, Operation::Restart, "gabion restart").await
+}
+
+async fn operate(
+    context: &Context,
+    args: &ControlArgs,
+    operation: Operation,
+    command: &str,
+) -> Result<ExitCode> {
+    let (loaded, desired) = context.load_valid()?;
+    let _lock = run::lock(context, &desired.stack, command, args.lock_timeout).await?;
+    let mut platforms = context.platforms(&loaded, &desired.stack)?;
+    let observed = platforms.observe(&desired).await?;
+    let addresses = super::address::resolve(&args.addresses, &desired, &observed)?;
+    let plan = plan::operate(&desired, &observed, operation, &addresses, Cause::Requested)?;
+    let run_args = RunArgs::unasked(args.lock_timeout, args.json);
+    let success = match operation {
+        Operation::Stop => "They stay stopped until the next apply or start.",
+        Operation::Start | Operation::Restart => "",
+    };
+    let execution =
+        Execution { context, loaded: &loaded, platforms: &platforms, args: &run_args, success };
+    if plan.is_empty() && plan.problems.is_empty() && !args.json {
+        super::context::print("Nothing to do: they are so already.\n")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for problem in &plan.problems {
+        eprintln!("error: `{}` {}", problem.address, problem.message);
+    }
+    execution.run(&plan).await
+}

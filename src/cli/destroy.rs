@@ -1,0 +1,43 @@
+//! `gabion destroy`: remove everything that carries the stack's mark.
+
+use std::process::ExitCode;
+
+use super::context::Context;
+use super::error::Result;
+use super::run::{self, Execution, RunArgs};
+use crate::model::Desired;
+use crate::plan::{self, Options};
+
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  gabion destroy
+  gabion destroy --yes
+
+Private workspaces and logs go with their sandbox; a folder named as `workspace` stays.")]
+pub struct DestroyArgs {
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+pub async fn run(context: &Context, args: &DestroyArgs) -> Result<ExitCode> {
+    let (loaded, desired) = context.load_stack()?;
+    let stack = desired.stack.clone();
+    let lock = run::lock(context, &stack, "gabion destroy", args.run.lock_timeout).await?;
+    let mut platforms = context.platforms(&loaded, &stack)?;
+    let observed = platforms.observe(&desired).await?;
+    let options = Options { destroy: true, targets: Vec::new() };
+    let plan = plan::plan(&Desired::empty(stack.clone()), &observed, &options)?;
+    let execution = Execution {
+        context,
+        loaded: &loaded,
+        platforms: &platforms,
+        args: &args.run,
+        success: "Nothing of this stack is left.",
+    };
+    let code = execution.ask_and_run(&plan, "Destroy all of this?").await?;
+    drop(lock);
+    if code == ExitCode::SUCCESS {
+        context.tidy_home(&stack)?;
+    }
+    Ok(code)
+}

@@ -1,0 +1,80 @@
+//! `gabion platforms`: which platforms there are, and what each can honour.
+
+use std::process::ExitCode;
+
+use super::context::{Context, print};
+use super::error::Result;
+use crate::model::{Capabilities, Scope, Support};
+use crate::platforms::local;
+
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  gabion platforms
+  gabion platforms --json")]
+pub struct PlatformsArgs {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(_: &Context, args: &PlatformsArgs) -> Result<ExitCode> {
+    let all: [&Capabilities; 1] = [&local::CAPABILITIES];
+    let text = if args.json { json(&all) } else { table(&all) };
+    print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn json(all: &[&Capabilities]) -> String {
+    let platforms: Vec<_> = all
+        .iter()
+        .map(|platform| {
+            let exceptions: Vec<_> = platform
+                .exceptions
+                .iter()
+                .map(|(scope, field, support, why)| {
+                    serde_json::json!({
+                        "scope": scope_word(*scope),
+                        "field": field,
+                        "support": support_word(*support),
+                        "reason": why,
+                    })
+                })
+                .collect();
+            serde_json::json!({
+                "kind": platform.kind,
+                "summary": platform.summary,
+                "exceptions": exceptions,
+            })
+        })
+        .collect();
+    format!("{:#}\n", serde_json::json!({ "version": 1, "platforms": platforms }))
+}
+
+fn table(all: &[&Capabilities]) -> String {
+    let mut text = String::new();
+    for platform in all {
+        text.push_str(&format!("{}: {}\n", platform.kind, platform.summary));
+        text.push_str("  honours every manifest field, except:\n");
+        let wide = platform.exceptions.iter().map(|(_, field, ..)| field.len()).max().unwrap_or(0);
+        for (scope, field, support, why) in platform.exceptions {
+            let (scope, support) = (scope_word(*scope), support_word(*support));
+            text.push_str(&format!("    {scope:<7}  {field:<wide$}  {support:<11}  {why}\n"));
+        }
+    }
+    text
+}
+
+fn scope_word(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Sandbox => "sandbox",
+        Scope::Service => "service",
+    }
+}
+
+fn support_word(support: Support) -> &'static str {
+    match support {
+        Support::Native => "native",
+        Support::Supplied => "supplied",
+        Support::Unsupported => "unsupported",
+    }
+}

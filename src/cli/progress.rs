@@ -1,0 +1,359 @@
+//! What an apply looks like while it goes on: live lines on a terminal, plain lines elsewhere, JSON
+//! for machines. Reads events only.
+
+use std::collections::HashMap;
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use anstyle::{AnsiColor, Style};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::sync::mpsc;
+
+use super::context::{Context, paint};
+use super::error::{Error, Result};
+use crate::event::{ActionRef, Event, Failure, SkipReason, What};
+use crate::model::{Address, show_duration};
+use crate::plan::{Plan, Step, StepKind};
+
+/// How often live lines are drawn anew.
+const TICK: Duration = Duration::from_millis(100);
+/// After how much silence plain output says what is still going on: first, and from then on.
+const SILENCE: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
+
+const SPINNER: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Lines that change in place.
+    Live,
+    /// A line when something ends, and when nothing was said for a while.
+    Plain,
+    /// Events as JSON on stdout.
+    Json,
+}
+
+impl Mode {
+    /// Live on a terminal that can do it.
+    pub fn for_stderr(_: &Context) -> Self {
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        if std::io::stderr().is_terminal() && !dumb { Self::Live } else { Self::Plain }
+    }
+}
+
+/// Turns the events of one apply into lines.
+pub struct Reporter<'a> {
+    plan: &'a Plan,
+    mode: Mode,
+    color: bool,
+    width: usize,
+    address_width: usize,
+    groups: HashMap<Address, Group>,
+    bars: MultiProgress,
+    silence: usize,
+    interrupted: bool,
+}
+
+/// Everything that a plan does to one address, which is told as one line.
+struct Group {
+    /// Its steps in the plan.
+    steps: Vec<StepKind>,
+    /// How many of them have ended.
+    ended: usize,
+    failed: bool,
+    began: Option<Instant>,
+    /// The step that is running.
+    doing: Option<StepKind>,
+    waiting_for: Option<String>,
+    bar: Option<ProgressBar>,
+    /// `ready on :3000`, said when it was started.
+    readiness: String,
+}
+
+impl<'a> Reporter<'a> {
+    /// A reporter for one run of `plan`.
+    pub fn new(plan: &'a Plan, mode: Mode, context: &Context) -> Self {
+        let mut groups: HashMap<Address, Group> = HashMap::new();
+        for action in &plan.actions {
+            let group = groups.entry(action.address.clone()).or_insert_with(|| Group {
+                steps: Vec::new(),
+                ended: 0,
+                failed: false,
+                began: None,
+                doing: None,
+                waiting_for: None,
+                bar: None,
+                readiness: String::new(),
+            });
+            group.steps.push(action.step.kind());
+            if let Step::StartService(spec) = &action.step {
+                let ports: Vec<String> = spec.all_ports().map(|port| format!(":{port}")).collect();
+                group.readiness = match (spec.health.is_some(), ports.is_empty()) {
+                    (true, false) => format!(", ready on {}", ports.join(" ")),
+                    (true, true) => ", ready".to_owned(),
+                    (false, _) => String::new(),
+                };
+            }
+        }
+        let longest = groups.keys().map(|address| address.to_string().len()).max().unwrap_or(0);
+        let bars = MultiProgress::with_draw_target(match mode {
+            Mode::Live => ProgressDrawTarget::stderr(),
+            Mode::Plain | Mode::Json => ProgressDrawTarget::hidden(),
+        });
+        Self {
+            plan,
+            mode,
+            color: context.color_stderr,
+            width: context.width_stderr(),
+            address_width: longest.clamp(8, 32),
+            groups,
+            bars,
+            silence: 0,
+            interrupted: false,
+        }
+    }
+
+    /// Shows events until the channel closes, and returns them all.
+    pub async fn run(mut self, mut events: mpsc::UnboundedReceiver<Event>) -> Result<Vec<Event>> {
+        let mut seen = Vec::new();
+        let mut last_line = Instant::now();
+        loop {
+            let pause = match self.mode {
+                Mode::Live => TICK,
+                Mode::Plain | Mode::Json => {
+                    SILENCE[self.silence].saturating_sub(last_line.elapsed())
+                }
+            };
+            match tokio::time::timeout(pause, events.recv()).await {
+                Ok(Some(event)) => {
+                    if self.show(&event)? {
+                        last_line = Instant::now();
+                        self.silence = 0;
+                    }
+                    seen.push(event);
+                }
+                Ok(None) => return Ok(seen),
+                Err(_) if self.mode == Mode::Live => self.draw(),
+                Err(_) => {
+                    self.break_silence()?;
+                    last_line = Instant::now();
+                    self.silence = SILENCE.len() - 1;
+                }
+            }
+        }
+    }
+
+    /// Whether a line was written.
+    fn show(&mut self, event: &Event) -> Result<bool> {
+        if self.mode == Mode::Json {
+            let line = serde_json::to_string(event).map_err(|e| Error::failed(e.to_string()))?;
+            super::context::print(&format!("{line}\n"))?;
+            return Ok(true);
+        }
+        match &event.what {
+            What::ActionStarted(action) => self.started(action),
+            What::ActionWaiting { action, waiting_for } => {
+                if let Some(group) = self.groups.get_mut(&action.address) {
+                    group.waiting_for = Some(waiting_for.clone());
+                }
+            }
+            What::ActionDone { action, .. } => return self.done(action),
+            What::ActionFailed { action, failure, .. } => return self.failed(action, failure),
+            What::ActionSkipped { action, because } => return self.skipped(action, because),
+            What::Interrupted => return self.interrupted(),
+            _ => {}
+        }
+        Ok(false)
+    }
+
+    fn started(&mut self, action: &ActionRef) {
+        let Some(group) = self.groups.get_mut(&action.address) else { return };
+        group.began.get_or_insert_with(Instant::now);
+        group.doing = Some(action.kind);
+        group.waiting_for = None;
+        if group.bar.is_none() && self.mode == Mode::Live {
+            let style = ProgressStyle::with_template("{wide_msg}");
+            let bar = self.bars.add(ProgressBar::new_spinner());
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+            group.bar = Some(bar);
+        }
+    }
+
+    fn done(&mut self, action: &ActionRef) -> Result<bool> {
+        let Some(group) = self.groups.get_mut(&action.address) else { return Ok(false) };
+        group.ended += 1;
+        group.doing = None;
+        if group.ended < group.steps.len() || group.failed {
+            return Ok(false);
+        }
+        let text = format!("{}{}", past(&action.address, &group.steps), group.readiness);
+        let took = group.began.map_or(Duration::ZERO, |began| began.elapsed());
+        let bar = group.bar.take();
+        let style = AnsiColor::Green.on_default();
+        let line = self.line(paint(self.color, style, "✓"), &action.address, &text, Some(took));
+        self.finish(bar, &line)
+    }
+
+    fn failed(&mut self, action: &ActionRef, failure: &Failure) -> Result<bool> {
+        let Some(group) = self.groups.get_mut(&action.address) else { return Ok(false) };
+        group.failed = true;
+        group.doing = None;
+        let took = group.began.map(|began| began.elapsed());
+        let bar = group.bar.take();
+        let style = AnsiColor::Red.on_default().bold();
+        let message = format!("{} failed: {}", noun(action.kind), printable(&failure.message));
+        let mut text = self.line(paint(self.color, style, "✗"), &action.address, &message, took);
+        let dim = Style::new().dimmed();
+        for line in &failure.log_tail {
+            text.push_str(&format!("\n      {} {}", paint(self.color, dim, "│"), printable(line)));
+        }
+        if let Some(hint) = &failure.hint {
+            text.push_str(&format!("\n      {} {hint}", paint(self.color, dim, "next:")));
+        }
+        self.finish(bar, &text)
+    }
+
+    fn skipped(&mut self, action: &ActionRef, because: &SkipReason) -> Result<bool> {
+        let Some(group) = self.groups.get_mut(&action.address) else { return Ok(false) };
+        // One line for all of its steps, and none if one of them failed before.
+        if std::mem::replace(&mut group.failed, true) {
+            return Ok(false);
+        }
+        let bar = group.bar.take();
+        let half = if group.ended > 0 {
+            let steps: Vec<StepKind> = group.steps[..group.ended].to_vec();
+            format!("{}, then not tried further", past(&action.address, &steps))
+        } else {
+            "not tried".to_owned()
+        };
+        let why = match because {
+            SkipReason::Needs(need) if *need == action.address => half,
+            SkipReason::Needs(need) => format!("{half}: needs {need}"),
+            SkipReason::Interrupted => format!("{half}: interrupted"),
+        };
+        let symbol = paint(self.color, Style::new().dimmed(), "–");
+        let line = self.line(symbol, &action.address, &why, None);
+        self.finish(bar, &line)
+    }
+
+    fn interrupted(&mut self) -> Result<bool> {
+        let text = if std::mem::replace(&mut self.interrupted, true) {
+            "Stopping at once."
+        } else {
+            "Stopping: nothing new is started, running actions are awaited. Ctrl-C again stops at once."
+        };
+        self.finish(None, text)
+    }
+
+    /// `  ✓ web/api    restarted, ready on :3001      1.3 s`
+    fn line(&self, symbol: String, address: &Address, text: &str, took: Option<Duration>) -> String {
+        let wide = self.address_width;
+        let room = self.width.saturating_sub(wide + 6 + 10).clamp(20, 60);
+        let mut line = format!("  {symbol} {address:<wide$}  {text}");
+        if let Some(took) = took {
+            let gap = room.saturating_sub(text.chars().count());
+            line.push_str(&format!("{:gap$}  {:>7}", "", show_duration(took)));
+        }
+        line
+    }
+
+    fn finish(&self, bar: Option<ProgressBar>, text: &str) -> Result<bool> {
+        if let Some(bar) = bar {
+            bar.finish_and_clear();
+            self.bars.remove(&bar);
+        }
+        match self.mode {
+            Mode::Live => self.bars.suspend(|| write_line(text))?,
+            Mode::Plain | Mode::Json => write_line(text)?,
+        }
+        Ok(true)
+    }
+
+    fn draw(&self) {
+        for (address, group) in &self.groups {
+            if let (Some(bar), Some(began)) = (&group.bar, group.began) {
+                let frame = began.elapsed().as_millis() / TICK.as_millis();
+                let symbol = SPINNER[usize::try_from(frame).unwrap_or(0) % SPINNER.len()];
+                bar.set_message(self.running_line(symbol, address, group, began.elapsed()));
+            }
+        }
+    }
+
+    fn running_line(&self, symbol: &str, address: &Address, group: &Group, took: Duration) -> String {
+        let doing = match (group.doing, &group.waiting_for) {
+            (Some(kind), Some(reason)) => format!("{}, {}", present(kind), printable(reason)),
+            (Some(kind), None) => present(kind).to_owned(),
+            (None, _) => "waiting for its next step".to_owned(),
+        };
+        self.line(symbol.to_owned(), address, &doing, Some(took))
+    }
+
+    /// Says what has been going on for longest, and how much else.
+    fn break_silence(&self) -> Result<()> {
+        // In plan order, so that ties do not change from line to line.
+        let addresses = self.plan.actions.iter().map(|action| &action.address);
+        let running = addresses.filter_map(|address| {
+            let group = self.groups.get(address)?;
+            group.doing?;
+            Some((address, group, group.began?))
+        });
+        let Some((address, group, began)) = running.min_by_key(|(.., began)| *began) else {
+            return Ok(());
+        };
+        Ok(write_line(&self.running_line("·", address, group, began.elapsed()))?)
+    }
+}
+
+fn write_line(text: &str) -> std::io::Result<()> {
+    writeln!(std::io::stderr().lock(), "{text}")
+}
+
+/// `text` without anything that a terminal would obey.
+pub fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
+}
+
+fn present(kind: StepKind) -> &'static str {
+    match kind {
+        StepKind::Create => "creating",
+        StepKind::Update => "updating",
+        StepKind::Start => "starting",
+        StepKind::Stop => "stopping",
+        StepKind::Delete => "deleting",
+        StepKind::Upsert => "defining",
+        StepKind::Run => "running",
+    }
+}
+
+fn noun(kind: StepKind) -> &'static str {
+    match kind {
+        StepKind::Create => "creation",
+        StepKind::Update => "update",
+        StepKind::Start => "start",
+        StepKind::Stop => "stop",
+        StepKind::Delete => "deletion",
+        StepKind::Upsert => "definition",
+        StepKind::Run => "run",
+    }
+}
+
+/// What was done to an address, as one phrase.
+pub fn past(address: &Address, steps: &[StepKind]) -> &'static str {
+    let has = |kind| steps.contains(&kind);
+    let service = address.service().is_some();
+    if has(StepKind::Delete) {
+        if has(StepKind::Stop) { "stopped, deleted" } else { "deleted" }
+    } else if has(StepKind::Run) {
+        "completed"
+    } else if has(StepKind::Create) {
+        "created"
+    } else if has(StepKind::Start) {
+        if has(StepKind::Stop) { "restarted" } else { "started" }
+    } else if has(StepKind::Stop) {
+        "stopped"
+    } else if service {
+        "updated, not restarted"
+    } else {
+        "updated"
+    }
+}

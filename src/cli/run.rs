@@ -1,0 +1,191 @@
+//! Carrying out a plan from the command line: lock, question, signals, progress, report, journal.
+
+use std::io::{BufRead, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+use super::context::{Context, print};
+use super::error::{Error, INTERRUPTED, Result};
+use super::progress::{Mode, Reporter};
+use crate::apply::{Apply, DEFAULT_PARALLELISM, Holder, Interrupt, StackLock};
+use crate::event::Outcome;
+use crate::manifest::Loaded;
+use crate::model::{HumanDuration, show_duration};
+use crate::plan::{self, Plan, render};
+use crate::platforms::Platforms;
+
+/// Options of every command that changes something.
+#[derive(clap::Args)]
+pub struct RunArgs {
+    /// Do not ask
+    #[arg(short, long, env = "GABION_YES", hide_env = true,
+          value_parser = clap::builder::FalseyValueParser::new(), action = clap::ArgAction::SetTrue)]
+    pub yes: bool,
+    /// How many actions may work at the same time
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_PARALLELISM, env = "GABION_PARALLELISM",
+          hide_env = true)]
+    pub parallelism: usize,
+    /// How long to wait while somebody else works on the stack, such as `30s`
+    #[arg(long, value_name = "DURATION", default_value = "0s", env = "GABION_LOCK_TIMEOUT",
+          hide_env = true)]
+    pub lock_timeout: HumanDuration,
+    /// Print events as JSON, one per line, instead of progress; needs --yes
+    #[arg(long, requires = "yes")]
+    pub json: bool,
+}
+
+impl RunArgs {
+    /// For commands that ask nothing by their nature.
+    pub fn unasked(lock_timeout: HumanDuration, json: bool) -> Self {
+        Self { yes: true, parallelism: DEFAULT_PARALLELISM, lock_timeout, json }
+    }
+}
+
+/// Takes the lock of `stack`; says on stderr who holds it while it is awaited.
+pub async fn lock(
+    context: &Context,
+    stack: &str,
+    command: &str,
+    timeout: HumanDuration,
+) -> Result<StackLock> {
+    let path = context.lock_file(stack)?;
+    let on_wait = |holder: Option<&Holder>| {
+        let who = holder.map_or_else(
+            || "another process".to_owned(),
+            |holder| format!("`{}` (process {})", holder.command, holder.pid),
+        );
+        eprintln!("Stack `{stack}` is locked by {who}; waiting for it for at most {timeout}.");
+    };
+    Ok(StackLock::acquire(&path, command, timeout.0, on_wait).await?)
+}
+
+/// What is done once a plan was made: shown, asked about, carried out, reported.
+pub struct Execution<'a> {
+    pub context: &'a Context,
+    pub loaded: &'a Loaded,
+    pub platforms: &'a Platforms,
+    pub args: &'a RunArgs,
+    /// Printed when everything was done: `Everything is as the manifest says.`
+    pub success: &'a str,
+}
+
+impl Execution<'_> {
+    /// Shows `plan`, asks unless told not to, carries it out.
+    pub async fn ask_and_run(&self, plan: &Plan, question: &str) -> Result<ExitCode> {
+        let journal = self.context.journal(&plan.stack)?;
+        if !self.args.json {
+            let forecast = plan::forecast(plan, &journal.history());
+            print(&render::text(plan, forecast.as_ref(), &self.context.plan_style()))?;
+        }
+        if plan.is_empty() && !self.args.json {
+            return Ok(self.nothing_done(plan));
+        }
+        if !self.args.yes && !confirm(question).await? {
+            return Err(Error::failed("not confirmed; nothing was changed"));
+        }
+        self.run(plan).await
+    }
+
+    /// Carries out `plan` without a question.
+    pub async fn run(&self, plan: &Plan) -> Result<ExitCode> {
+        let outcome = self.carry_out(plan).await?;
+        Ok(if outcome.interrupted {
+            ExitCode::from(INTERRUPTED)
+        } else if outcome.is_success() && plan.problems.is_empty() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    }
+
+    fn nothing_done(&self, plan: &Plan) -> ExitCode {
+        if plan.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+
+    async fn carry_out(&self, plan: &Plan) -> Result<Outcome> {
+        let mode = if self.args.json {
+            Mode::Json
+        } else {
+            Mode::for_stderr(self.context)
+        };
+        let (events, received) = mpsc::unbounded_channel();
+        let (interrupt, wish) = watch::channel(Interrupt::None);
+        let signals = tokio::spawn(forward_signals(interrupt));
+        let apply = Apply {
+            platforms: self.platforms,
+            secrets: &self.loaded.secrets,
+            parallelism: self.args.parallelism,
+            interrupt: wish,
+            events,
+        };
+        let reporter = Reporter::new(plan, mode, self.context);
+        let (outcome, seen) = tokio::join!(apply.run(plan), reporter.run(received));
+        signals.abort();
+        let seen = seen?;
+        if let Err(error) = self.context.journal(&plan.stack)?.record(&seen) {
+            tracing::warn!("the journal was not written: {error}");
+        }
+        if !self.args.json {
+            self.report(plan, &outcome)?;
+        }
+        Ok(outcome)
+    }
+
+    fn report(&self, plan: &Plan, outcome: &Outcome) -> Result<()> {
+        let actions = render::count(plan.actions.len(), "action");
+        let took = show_duration(Duration::from_secs_f64(outcome.seconds));
+        if outcome.is_success() {
+            return print(&format!("Done: {actions} in {took}. {}\n", self.success));
+        }
+        let Outcome { done, failed, skipped, .. } = outcome;
+        let verdict = if outcome.interrupted { "Interrupted" } else { "Failed" };
+        let mut stderr = std::io::stderr().lock();
+        writeln!(
+            stderr,
+            "\n{verdict}: {failed} of {actions} failed; {done} done, {skipped} not tried. Nothing \
+             was rolled back.\nThe next apply goes on from what is really there."
+        )?;
+        Ok(())
+    }
+}
+
+/// First signal: start nothing new. Second: stop at once.
+pub async fn forward_signals(interrupt: watch::Sender<Interrupt>) {
+    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+    let [Ok(mut int), Ok(mut term), Ok(mut hup)] = kinds.map(signal) else { return };
+    for wish in [Interrupt::StopNew, Interrupt::Abort] {
+        tokio::select! {
+            _ = int.recv() => {}
+            _ = term.recv() => {}
+            _ = hup.recv() => {}
+        }
+        interrupt.send_replace(wish);
+    }
+    // Keeps the channel open: its receiver would otherwise see it closed and changed.
+    std::future::pending::<()>().await;
+}
+
+/// Asks on stderr and reads one line from stdin; anything but `y` or `yes` is a no.
+pub async fn confirm(question: &str) -> Result<bool> {
+    eprint!("{question} [y/N] ");
+    std::io::stderr().flush()?;
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    // A plain thread: a blocked read must not keep the process from ending.
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        let read = std::io::stdin().lock().read_line(&mut line);
+        sender.send(read.map(|_| line))
+    });
+    let line = receiver.await.map_err(|_| Error::Interrupted)??;
+    if line.is_empty() {
+        eprintln!();
+        return Err(Error::Usage {
+            message: "there is nobody to ask".to_owned(),
+            hint: Some("--yes goes ahead without asking".to_owned()),
+        });
+    }
+    Ok(matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}

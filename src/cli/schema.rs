@@ -1,0 +1,41 @@
+//! `gabion schema`: the JSON Schemas of what we read and write.
+
+use std::process::ExitCode;
+
+use super::context::print;
+use super::error::Result;
+
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  gabion schema > gabion.schema.json      for an editor
+  gabion schema plan                      the shape of `gabion plan --json`
+  gabion schema --markdown                every manifest field, for people")]
+pub struct SchemaArgs {
+    /// Which one
+    #[arg(value_enum, default_value = "manifest")]
+    which: Which,
+    /// Print the manifest's field reference as Markdown instead
+    #[arg(long, conflicts_with = "which")]
+    markdown: bool,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Which {
+    /// The manifest
+    Manifest,
+    /// `gabion plan --json`
+    Plan,
+}
+
+pub fn run(args: &SchemaArgs) -> Result<ExitCode> {
+    if args.markdown {
+        print(&crate::manifest::reference_markdown())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let schema = match args.which {
+        Which::Manifest => crate::manifest::schema(),
+        Which::Plan => crate::plan::render::json_schema(),
+    };
+    print(&format!("{schema:#}\n"))?;
+    Ok(ExitCode::SUCCESS)
+}
