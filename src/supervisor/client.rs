@@ -1,0 +1,294 @@
+//! The client of a supervisor: one method per route, over the Unix socket in the sandbox's folder.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use reqwest::{Method, RequestBuilder, Response};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+
+use super::logs;
+use super::os::SocketPath;
+use super::wire::{self, ErrorBody, ServiceObject};
+use crate::model::{Secrets, ServiceName, ServiceSpec};
+use crate::platforms::{LogLine, LogQuery};
+
+/// How long one long-poll is held before it is asked again.
+const POLL: Duration = Duration::from_secs(60);
+
+/// Speaks to one supervisor. Cheap to create and to clone.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    /// Keeps the path that `http` connects to valid.
+    _socket: Arc<SocketPath>,
+}
+
+/// How far a start is awaited.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Until {
+    /// Its program was executed, or it waits for something, or the start failed.
+    Executed,
+    /// Ready; for a task, exited with 0; or the start failed.
+    #[default]
+    Settled,
+}
+
+impl Until {
+    /// The word on the wire.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Executed => "executed",
+            Self::Settled => "settled",
+        }
+    }
+}
+
+/// Why a supervisor did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ClientError {
+    /// The HTTP status; `None` if no whole answer came.
+    pub status: Option<u16>,
+    /// The error code of the protocol page iris, §3; `unreachable` if no whole answer came.
+    pub code: String,
+    /// What happened, for people.
+    pub message: String,
+    /// The last lines of the service's output, where a start failed.
+    pub log_tail: Vec<String>,
+}
+
+impl ClientError {
+    fn unreachable(error: &(dyn std::error::Error + 'static)) -> Self {
+        let mut message = format!("the supervisor does not answer: {error}");
+        let mut source = error.source();
+        while let Some(cause) = source {
+            message.push_str(&format!(": {cause}"));
+            source = cause.source();
+        }
+        Self {
+            status: None,
+            code: "unreachable".to_owned(),
+            message,
+            log_tail: Vec::new(),
+        }
+    }
+
+    /// Whether the service does not exist.
+    pub fn is_not_found(&self) -> bool {
+        self.status == Some(404)
+    }
+
+    /// Whether the supervisor was not reached, or went away before it had answered.
+    pub fn is_unreachable(&self) -> bool {
+        self.status.is_none()
+    }
+}
+
+impl From<reqwest::Error> for ClientError {
+    fn from(error: reqwest::Error) -> Self {
+        Self::unreachable(&error)
+    }
+}
+
+/// What a supervisor says of itself.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct HealthReport {
+    /// Always true.
+    pub ok: bool,
+    /// Its version.
+    #[serde(default)]
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+}
+
+type Result<T, E = ClientError> = std::result::Result<T, E>;
+
+impl Client {
+    /// The client of the supervisor of the sandbox kept in `dir`; `None` if none runs.
+    pub fn open(dir: &Path) -> io::Result<Option<Self>> {
+        let socket = match SocketPath::open(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        match std::os::unix::net::UnixStream::connect(socket.path()) {
+            Ok(_) => {}
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+                ) =>
+            {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        }
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .unix_socket(socket.path())
+            .build()
+            .map_err(io::Error::other)?;
+        Ok(Some(Self {
+            http,
+            _socket: Arc::new(socket),
+        }))
+    }
+
+    /// Version and process of the supervisor.
+    pub async fn health(&self) -> Result<HealthReport> {
+        let request = self.request(Method::GET, "/v1/health");
+        json(request.timeout(Duration::from_secs(10))).await
+    }
+
+    /// Every service, by name.
+    pub async fn list(&self) -> Result<Vec<ServiceObject>> {
+        json(self.request(Method::GET, "/v1/services")).await
+    }
+
+    /// One service.
+    pub async fn get(&self, name: &ServiceName) -> Result<ServiceObject> {
+        json(self.service(Method::GET, name, "")).await
+    }
+
+    /// One service, as soon as its `seq` is greater than `after`.
+    pub async fn wait_change(&self, name: &ServiceName, after: u64) -> Result<ServiceObject> {
+        loop {
+            let query = [("after", after), ("timeout_ms", POLL.as_millis() as u64)];
+            let request = self.service(Method::GET, name, "").query(&query);
+            let object: ServiceObject = json(request).await?;
+            if object.seq > after {
+                return Ok(object);
+            }
+        }
+    }
+
+    /// Stores a definition. A live process goes on as it is.
+    pub async fn put(
+        &self,
+        name: &ServiceName,
+        spec: &ServiceSpec,
+        secrets: &Secrets,
+    ) -> Result<ServiceObject> {
+        let body = wire::put_body(spec, secrets).map_err(|e| ClientError::unreachable(&e))?;
+        json(self.service(Method::PUT, name, "").json(&body)).await
+    }
+
+    /// Starts a service and what it needs in the same sandbox.
+    pub async fn start(
+        &self,
+        name: &ServiceName,
+        secrets: &Secrets,
+        until: Until,
+    ) -> Result<ServiceObject> {
+        let request = self
+            .service(Method::POST, name, "/start")
+            .query(&[("until", until.word())])
+            .json(&wire::start_body(secrets));
+        json(request).await
+    }
+
+    /// Stops a service; answers once all its processes are gone.
+    pub async fn stop(&self, name: &ServiceName) -> Result<ServiceObject> {
+        json(self.service(Method::POST, name, "/stop")).await
+    }
+
+    /// Stops and starts a service; answers once it is ready again.
+    pub async fn restart(&self, name: &ServiceName, secrets: &Secrets) -> Result<ServiceObject> {
+        let request = self.service(Method::POST, name, "/restart");
+        json(request.json(&wire::start_body(secrets))).await
+    }
+
+    /// Sends a signal, by its name without `SIG`, to a service's process group.
+    pub async fn signal(&self, name: &ServiceName, signal: &str) -> Result<ServiceObject> {
+        let body = serde_json::json!({ "signal": signal });
+        json(self.service(Method::POST, name, "/signal").json(&body)).await
+    }
+
+    /// Stops and removes a service; its log stays. A name that is not there is an error (404).
+    pub async fn delete(&self, name: &ServiceName) -> Result<()> {
+        json::<serde_json::Value>(self.service(Method::DELETE, name, ""))
+            .await
+            .map(drop)
+    }
+
+    /// A service's log lines, oldest first; the channel closes at the end.
+    pub async fn logs(
+        &self,
+        name: &ServiceName,
+        query: &LogQuery,
+    ) -> Result<mpsc::Receiver<LogLine>> {
+        let mut parameters = vec![("follow", query.follow.to_string())];
+        if let Some(tail) = query.tail {
+            parameters.push(("lines", tail.to_string()));
+        }
+        if let Some(since) = query.since {
+            parameters.push(("since", since.to_string()));
+        }
+        let request = self.service(Method::GET, name, "/logs").query(&parameters);
+        let answer = checked(request.send().await?).await?;
+        let (sender, receiver) = mpsc::channel(256);
+        tokio::spawn(async move {
+            let mut body = answer.bytes_stream();
+            let mut rest = Vec::new();
+            while let Some(Ok(chunk)) = body.next().await {
+                rest.extend_from_slice(&chunk);
+                let Some(end) = rest.iter().rposition(|byte| *byte == b'\n') else {
+                    continue;
+                };
+                for line in rest[..end].split(|byte| *byte == b'\n') {
+                    let Some(line) = logs::parse_line(line) else {
+                        continue;
+                    };
+                    if sender.send(line).await.is_err() {
+                        return;
+                    }
+                }
+                rest.drain(..=end);
+            }
+        });
+        Ok(receiver)
+    }
+
+    /// Stops every service and the supervisor; answers when the services are gone.
+    pub async fn shutdown(&self) -> Result<()> {
+        let request = self.request(Method::POST, "/v1/shutdown");
+        json::<serde_json::Value>(request).await.map(drop)
+    }
+
+    fn service(&self, method: Method, name: &ServiceName, tail: &str) -> RequestBuilder {
+        self.request(method, &format!("/v1/services/{name}{tail}"))
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http
+            .request(method, format!("http://supervisor{path}"))
+    }
+}
+
+async fn json<T: DeserializeOwned>(request: RequestBuilder) -> Result<T> {
+    Ok(checked(request.send().await?).await?.json().await?)
+}
+
+/// The answer, or the error that its body describes.
+async fn checked(answer: Response) -> Result<Response> {
+    let status = answer.status();
+    if status.is_success() {
+        return Ok(answer);
+    }
+    let text = answer.text().await?;
+    let body: ErrorBody = serde_json::from_str(&text).unwrap_or_default();
+    Err(ClientError {
+        status: Some(status.as_u16()),
+        code: body.code,
+        message: match (body.error.is_empty(), text.is_empty()) {
+            (false, _) => body.error,
+            (true, false) => text,
+            (true, true) => format!("the supervisor answered {status}"),
+        },
+        log_tail: body.log_tail,
+    })
+}

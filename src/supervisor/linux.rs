@@ -1,0 +1,239 @@
+//! What only Linux can do: short socket paths, identity of processes, sessions, pidfds.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{Gid, User};
+use rustix::process::{Pid, PidfdFlags, Signal};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::process::Child;
+
+use super::store::SOCKET;
+
+/// The path of a sandbox's socket, short enough for any folder: it goes through a descriptor of the
+/// folder, which is held as long as this value lives.
+#[derive(Debug)]
+pub(super) struct SocketPath {
+    path: PathBuf,
+    _dir: File,
+}
+
+impl SocketPath {
+    /// Opens the folder; the socket itself need not exist.
+    pub(super) fn open(dir: &Path) -> io::Result<Self> {
+        let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY;
+        let dir = File::options()
+            .read(true)
+            .custom_flags(flags.bits() as i32)
+            .open(dir)?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", dir.as_raw_fd()));
+        Ok(Self { path, _dir: dir })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Asks the kernel to kill this process when the thread that forked it ends. To be called between
+/// fork and exec, after any change of user (which clears it).
+pub(super) fn die_with_parent(parent: Pid) -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    // The parent may have died before the request was in place.
+    if rustix::process::getppid() == Some(parent) {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+/// Every group that the user is in.
+pub(super) fn groups_of(user: &User) -> io::Result<Vec<Gid>> {
+    let name = std::ffi::CString::new(user.name.as_str())?;
+    Ok(nix::unistd::getgrouplist(&name, user.gid)?)
+}
+
+/// Replaces the supplementary groups. To be called between fork and exec.
+pub(super) fn set_groups(groups: &[Gid]) -> io::Result<()> {
+    Ok(nix::unistd::setgroups(groups)?)
+}
+
+/// Identifies this boot of the machine.
+pub(super) fn boot_id() -> io::Result<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    Ok(text.trim().to_owned())
+}
+
+/// What `/proc/PID/stat` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stat {
+    state: char,
+    session: u32,
+    start_time: u64,
+}
+
+fn stat(pid: u32) -> Option<Stat> {
+    parse_stat(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// The command's name is in parentheses and may hold anything, so fields are counted after the last
+/// one: state (3), ppid, pgrp, session (6), …, starttime (22).
+fn parse_stat(text: &str) -> Option<Stat> {
+    let mut fields = text[text.rfind(')')? + 1..].split_ascii_whitespace();
+    let state = fields.next()?.chars().next()?;
+    let session = fields.nth(2)?.parse().ok()?;
+    let start_time = fields.nth(15)?.parse().ok()?;
+    Some(Stat {
+        state,
+        session,
+        start_time,
+    })
+}
+
+/// When a process was started, in ticks since boot. `None` if there is none.
+pub(super) fn start_time(pid: u32) -> Option<u64> {
+    stat(pid).map(|stat| stat.start_time)
+}
+
+/// The living processes of a session. A zombie is not living.
+fn session_members(session: u32) -> io::Result<Vec<u32>> {
+    let mut members = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|n| n.parse().ok()) else {
+            continue;
+        };
+        let lives = |stat: &Stat| stat.session == session && !matches!(stat.state, 'Z' | 'X');
+        if stat(pid).is_some_and(|stat| lives(&stat)) {
+            members.push(pid);
+        }
+    }
+    Ok(members)
+}
+
+/// Kills every process of a session and returns once none is left.
+///
+/// `start_time` is that of its leader: a leader that was started at another time belongs to somebody
+/// else, and nothing is killed. Processes that may not be killed are left.
+pub(super) async fn kill_session(leader: u32, start_time: Option<u64>) -> io::Result<()> {
+    if let (Some(now), Some(then)) = (self::start_time(leader), start_time)
+        && now != then
+    {
+        return Ok(());
+    }
+    loop {
+        let mut ends = Vec::new();
+        for pid in session_members(leader)? {
+            let Some(raw) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
+                continue;
+            };
+            let Ok(pidfd) = rustix::process::pidfd_open(raw, PidfdFlags::NONBLOCK) else {
+                continue;
+            };
+            // The number may have changed hands between the listing and the open.
+            if !stat(pid).is_some_and(|stat| stat.session == leader) {
+                continue;
+            }
+            if rustix::process::pidfd_send_signal(&pidfd, Signal::KILL).is_ok() {
+                ends.push(AsyncFd::with_interest(pidfd, Interest::READABLE)?);
+            }
+        }
+        if ends.is_empty() {
+            return Ok(());
+        }
+        for end in ends {
+            end.readable().await?.retain_ready();
+        }
+    }
+}
+
+/// Tells of the end of a child without reaping it, so that its number stays its own meanwhile.
+#[derive(Debug)]
+pub(super) struct ExitWatch(AsyncFd<OwnedFd>);
+
+impl ExitWatch {
+    pub(super) fn new(child: &Child) -> io::Result<Self> {
+        let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
+        let pid = pid.and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound)?;
+        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK)?;
+        AsyncFd::with_interest(pidfd, Interest::READABLE).map(Self)
+    }
+
+    /// Returns once the child has ended. Cancel-safe.
+    pub(super) async fn ended(&mut self, _child: &mut Child) -> io::Result<()> {
+        self.0.readable().await?.retain_ready();
+        Ok(())
+    }
+}
+
+/// Who listens on a TCP port, as `` `command` (pid N)``, where that can be found out.
+pub(super) fn port_holder(port: u16) -> Option<String> {
+    let inodes: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
+        .iter()
+        .filter_map(|table| std::fs::read_to_string(table).ok())
+        .flat_map(|table| listeners(&table, port))
+        .collect();
+    for entry in std::fs::read_dir("/proc").ok()?.flatten() {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|n| n.parse::<u32>().ok())
+        else {
+            continue;
+        };
+        let Ok(descriptors) = std::fs::read_dir(entry.path().join("fd")) else {
+            continue;
+        };
+        let holds = descriptors.flatten().any(|descriptor| {
+            std::fs::read_link(descriptor.path())
+                .is_ok_and(|target| inodes.iter().any(|inode| target == Path::new(inode)))
+        });
+        if holds {
+            let name = std::fs::read_to_string(entry.path().join("comm")).ok()?;
+            return Some(format!("`{}` (pid {pid})", name.trim()));
+        }
+    }
+    None
+}
+
+/// The sockets that listen on `port` in one table, written as the links in `/proc/PID/fd` are.
+fn listeners(table: &str, port: u16) -> Vec<String> {
+    const LISTEN: &str = "0A";
+    let suffix = format!(":{port:04X}");
+    let inode = |line: &str| {
+        let fields: Vec<_> = line.split_ascii_whitespace().collect();
+        let listens = fields.get(1)?.ends_with(&suffix) && *fields.get(3)? == LISTEN;
+        listens.then(|| format!("socket:[{}]", fields.get(9).unwrap_or(&"")))
+    };
+    table.lines().filter_map(inode).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stat_survives_a_hostile_command_name() {
+        let text = "7 (a) S 1) (b) R 1 7 5 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987 0";
+        let found = parse_stat(text).unwrap();
+        assert_eq!(
+            (found.state, found.session, found.start_time),
+            ('R', 5, 987)
+        );
+        assert_eq!(parse_stat("nonsense"), None);
+        assert!(stat(std::process::id()).is_some());
+    }
+
+    #[test]
+    fn a_listener_is_found_with_its_process() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let holder = port_holder(listener.local_addr().unwrap().port()).unwrap();
+        assert!(
+            holder.ends_with(&format!("(pid {})", std::process::id())),
+            "{holder}"
+        );
+    }
+}

@@ -1,0 +1,79 @@
+//! The same as `linux.rs` with what every Unix has. Weaker: processes that leave their group are not
+//! found, and what a killed supervisor leaves behind is known by its number only.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{Gid, User};
+use rustix::process::{Pid, Signal};
+use tokio::process::Child;
+
+use super::store::SOCKET;
+
+/// The path of a sandbox's socket. The system limits its length to about 100 bytes.
+#[derive(Debug)]
+pub(super) struct SocketPath(PathBuf);
+
+impl SocketPath {
+    pub(super) fn open(dir: &Path) -> io::Result<Self> {
+        dir.metadata()?;
+        Ok(Self(dir.join(SOCKET)))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+/// There is no such request here.
+pub(super) fn die_with_parent(_parent: Pid) -> io::Result<()> {
+    Ok(())
+}
+
+/// The user's own group only.
+pub(super) fn groups_of(user: &User) -> io::Result<Vec<Gid>> {
+    Ok(vec![user.gid])
+}
+
+/// Changing supplementary groups is not portable; they stay as they are.
+pub(super) fn set_groups(_groups: &[Gid]) -> io::Result<()> {
+    Ok(())
+}
+
+/// Unknown, so that nothing is ever taken for a leftover of this boot.
+pub(super) fn boot_id() -> io::Result<String> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Unknown.
+pub(super) fn start_time(_pid: u32) -> Option<u64> {
+    None
+}
+
+/// Kills the process group of a session's leader.
+pub(super) async fn kill_session(leader: u32, _start_time: Option<u64>) -> io::Result<()> {
+    if let Some(group) = i32::try_from(leader).ok().and_then(Pid::from_raw) {
+        let _ = rustix::process::kill_process_group(group, Signal::KILL);
+    }
+    Ok(())
+}
+
+/// Tells of the end of a child.
+#[derive(Debug)]
+pub(super) struct ExitWatch;
+
+impl ExitWatch {
+    pub(super) fn new(_child: &Child) -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    /// Returns once the child has ended. Cancel-safe.
+    pub(super) async fn ended(&mut self, child: &mut Child) -> io::Result<()> {
+        child.wait().await.map(drop)
+    }
+}
+
+/// Unknown.
+pub(super) fn port_holder(_port: u16) -> Option<String> {
+    None
+}

@@ -1,0 +1,217 @@
+//! The sandbox's folder: where things are, and what is kept of each service. Everything is written
+//! whole or not at all, and is readable by its owner only.
+
+use std::collections::BTreeMap;
+use std::fs::{DirBuilder, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Exit, SandboxSpec, ServiceGoal, ServiceName, ServiceSpec};
+
+/// The socket's name in the folder.
+pub(super) const SOCKET: &str = "supervisor.sock";
+
+/// What is kept of one service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Record {
+    /// Its definition. Secrets are placeholders.
+    pub definition: ServiceSpec,
+    /// Counts the changed definitions, from 1.
+    pub revision: u64,
+    /// What was asked for last: start or stop.
+    pub goal: ServiceGoal,
+    /// How its last process ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_exit: Option<Exit>,
+    /// The last failure, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The revision that a task last exited 0 with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed: Option<u64>,
+}
+
+impl Record {
+    /// A definition that was never started.
+    pub(super) fn new(definition: ServiceSpec) -> Self {
+        Self {
+            definition,
+            revision: 1,
+            goal: ServiceGoal::Stopped,
+            last_exit: None,
+            error: None,
+            completed: None,
+        }
+    }
+}
+
+/// The identity of a service's main process, kept to find what a killed supervisor left behind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Running {
+    /// The boot of the machine that the other two belong to.
+    pub boot_id: String,
+    /// The process, which leads its own session.
+    pub pid: u32,
+    /// When it was started, in ticks since boot.
+    pub start_time: Option<u64>,
+}
+
+/// The folder of one sandbox.
+#[derive(Debug, Clone)]
+pub(super) struct Store {
+    dir: PathBuf,
+}
+
+impl Store {
+    /// Makes the folder and its parts where they are missing.
+    pub(super) fn open(dir: &Path) -> io::Result<Self> {
+        let dir = std::path::absolute(dir)?;
+        for part in ["", "services", "logs", "run", "workspace"] {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(dir.join(part))?;
+        }
+        Ok(Self { dir })
+    }
+
+    /// Makes this process the only supervisor of the folder, as long as the file lives. `None` if
+    /// another one is.
+    pub(super) fn lock(&self) -> io::Result<Option<File>> {
+        use rustix::fs::{FlockOperation, flock};
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(self.dir.join("supervisor.lock"))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(file)),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The folder itself.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The folder that services run in: the one `sandbox.json` names, or a private one.
+    pub(super) fn workspace(&self) -> io::Result<PathBuf> {
+        #[derive(Deserialize)]
+        struct Sandbox {
+            spec: SandboxSpec,
+        }
+        let sandbox: Option<Sandbox> = read_json(&self.dir.join("sandbox.json"))?;
+        let named = sandbox.and_then(|sandbox| sandbox.spec.workspace);
+        Ok(named.unwrap_or_else(|| self.dir.join("workspace")))
+    }
+
+    fn definition_path(&self, name: &ServiceName) -> PathBuf {
+        self.dir.join("services").join(format!("{name}.json"))
+    }
+
+    fn running_path(&self, name: &ServiceName) -> PathBuf {
+        self.dir.join("run").join(format!("{name}.json"))
+    }
+
+    /// Every service, by name. A file that cannot be read is an error: it would else be lost.
+    pub(super) fn load(&self) -> io::Result<BTreeMap<ServiceName, Record>> {
+        let mut records = BTreeMap::new();
+        for name in names_in(&self.dir.join("services"))? {
+            if let Some(record) = read_json(&self.definition_path(&name))? {
+                records.insert(name, record);
+            }
+        }
+        Ok(records)
+    }
+
+    /// Keeps a record, durably.
+    pub(super) fn save(&self, name: &ServiceName, record: &Record) -> io::Result<()> {
+        write_json(&self.definition_path(name), record, true)
+    }
+
+    /// Forgets a service; its log stays.
+    pub(super) fn remove(&self, name: &ServiceName) -> io::Result<()> {
+        remove_file(&self.running_path(name))?;
+        remove_file(&self.definition_path(name))
+    }
+
+    /// The processes that were running when the last supervisor ended.
+    pub(super) fn running(&self) -> io::Result<Vec<(ServiceName, Running)>> {
+        let mut found = Vec::new();
+        for name in names_in(&self.dir.join("run"))? {
+            // Written without waiting for the disk, so it may be torn after a power cut; then it is
+            // of an earlier boot, and there is nothing to be found any more.
+            if let Ok(Some(running)) = read_json(&self.running_path(&name)) {
+                found.push((name, running));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Notes a service's live process.
+    pub(super) fn save_running(&self, name: &ServiceName, running: &Running) -> io::Result<()> {
+        write_json(&self.running_path(name), running, false)
+    }
+
+    /// Notes that a service has no live process.
+    pub(super) fn clear_running(&self, name: &ServiceName) -> io::Result<()> {
+        remove_file(&self.running_path(name))
+    }
+}
+
+fn names_in(dir: &Path) -> io::Result<Vec<ServiceName>> {
+    let mut names = Vec::new();
+    for entry in dir.read_dir()? {
+        let file = entry?.file_name();
+        let name = file.to_str().and_then(|file| file.strip_suffix(".json"));
+        if let Some(Ok(name)) = name.map(ServiceName::new) {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn remove_file(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+    let bytes = match std::fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other?,
+    };
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|error| io::Error::other(format!("{}: {error}", path.display())))
+}
+
+/// Writes a file beside `path`, waits for the disk if `durable`, and moves it into place.
+fn write_json<T: Serialize>(path: &Path, value: &T, durable: bool) -> io::Result<()> {
+    let text = serde_json::to_vec_pretty(value)?;
+    let beside = path.with_extension("tmp");
+    let mut file = File::options()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(&beside)?;
+    file.write_all(&text)?;
+    if durable {
+        file.sync_all()?;
+    }
+    std::fs::rename(&beside, path)?;
+    match path.parent() {
+        Some(parent) if durable => File::open(parent)?.sync_all(),
+        _ => Ok(()),
+    }
+}
