@@ -47,7 +47,7 @@ impl Journal {
                 durations.pop_front();
             }
         }
-        History(recent.into_iter().map(|(action, d)| (action, d.into())).collect())
+        recent.into_iter().map(|(action, durations)| (action, durations.into())).collect()
     }
 
     /// Adds the finished actions among `events`.

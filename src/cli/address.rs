@@ -38,7 +38,9 @@ fn unknown(address: &Address, desired: &Desired) -> Error {
     let tail = format!("/{text}");
     let close = match candidates.iter().find(|name| name.ends_with(&tail)) {
         Some(name) => Some(*name),
-        None => similar::get_close_matches(&text, &candidates, 1, 0.6).first().copied(),
+        None => {
+            similar::get_close_matches(text.as_str(), &candidates, 1, 0.6).first().copied()
+        }
     };
     Error::Usage {
         message: format!("there is no `{address}` in stack `{}`", desired.stack),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use super::context::{Context, print};
+use super::context::{Context, count, print};
 use super::error::{Error, INTERRUPTED, Result};
 use super::progress::{Mode, Reporter};
 use crate::apply::{Apply, DEFAULT_PARALLELISM, Holder, Interrupt, StackLock};
@@ -135,7 +135,7 @@ impl Execution<'_> {
     }
 
     fn report(&self, plan: &Plan, outcome: &Outcome) -> Result<()> {
-        let actions = render::count(plan.actions.len(), "action");
+        let actions = count(plan.actions.len(), "action");
         let took = show_duration(Duration::from_secs_f64(outcome.seconds));
         if outcome.is_success() {
             return print(&format!("Done: {actions} in {took}. {}\n", self.success));

@@ -187,7 +187,7 @@ fn table(status: &Status, context: &Context) -> String {
     }
     let now = Timestamp::now();
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
+    table.load_style(presets::NOTHING);
     table.set_header([
         "SERVICE", "STATE", "READY", "PID", "PORTS", "UP", "RESTARTS", "LAST EXIT",
     ]);

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::context::{Context, print};
+use super::context::{Context, count, print};
 use super::error::{BAD_MANIFEST, Result};
 
 #[derive(clap::Args)]
@@ -42,8 +42,8 @@ pub fn run(context: &Context, args: &ValidateArgs) -> Result<ExitCode> {
                 text.push_str(&format!(
                     "{} is valid: {}, {}.\n",
                     desired.stack,
-                    crate::plan::render::count(sandboxes, "sandbox"),
-                    crate::plan::render::count(services, "service"),
+                    count(sandboxes, "sandbox"),
+                    count(services, "service"),
                 ));
             }
             text

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use anstyle::AnsiColor;
 use tokio::sync::mpsc;
 
-use super::context::{Context, paint, print, short};
+use super::context::{Context, count, paint, print, short};
 use super::error::{Error, Result};
 use super::progress::{past, printable};
 use crate::event::{Event, SkipReason, What};
 use crate::model::{Address, show_duration};
-use crate::plan::{Cause, Plan, StepKind, render};
+use crate::plan::{Cause, Plan, StepKind};
 
 /// Turns a watcher's events into lines.
 pub struct Lines<'a> {
@@ -78,7 +78,7 @@ impl<'a> Lines<'a> {
             What::WatchStarted { plan, files } => self.started(&plan, &files),
             What::RoundStarted { reasons, plan } => self.round_started(reasons, &plan),
             What::ManifestInvalid { errors, report } => {
-                let shown = render::count(errors, "error");
+                let shown = count(errors, "error");
                 self.line("manifest", &format!("not valid, nothing changed ({shown}, shown below)"))?;
                 let width = self.context.width_stdout();
                 print(&report.render_text(self.color, width))
@@ -129,15 +129,15 @@ impl<'a> Lines<'a> {
         let names: Vec<String> = files.iter().map(|file| short(file)).collect();
         let mut watched = match names.as_slice() {
             few @ ([] | [_] | [_, _]) => few.join(" and "),
-            many => render::count(many.len(), "file"),
+            many => count(many.len(), "file"),
         };
         if *sources > 0 {
-            watched.push_str(&format!(", {}", render::count(*sources, "source file")));
+            watched.push_str(&format!(", {}", count(*sources, "source file")));
         }
         let state = if plan.is_empty() {
             "everything is as the manifest says".to_owned()
         } else {
-            format!("{} to do", render::count(plan.actions.len(), "action"))
+            format!("{} to do", count(plan.actions.len(), "action"))
         };
         let platforms = plan.platforms.join(", ");
         print(&format!("{} on {platforms}: {state}. Watching {watched}.\n", plan.stack))

@@ -5,6 +5,7 @@
 
 mod drift;
 mod files;
+mod held;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -210,7 +211,7 @@ impl<W: World> Watcher<W> {
             }
         }
         let plan = plan::plan(&good.desired, &observed, &Options::default())?;
-        let (plan, held) = if delete { (plan, Vec::new()) } else { plan.without_deletions() };
+        let (plan, held) = if delete { (plan, Vec::new()) } else { held::split(plan) };
         self.last = Some(observed);
         if held != self.held {
             self.held.clone_from(&held);
@@ -231,7 +232,7 @@ impl<W: World> Watcher<W> {
         }
         self.act(reasons, move |desired, observed| {
             let plan = plan::plan(desired, observed, &Options::default())?;
-            Ok(if delete { plan } else { plan.without_deletions().0 })
+            Ok(if delete { plan } else { held::split(plan).0 })
         })
         .await
     }
