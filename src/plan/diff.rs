@@ -1,0 +1,114 @@
+//! Which fields of two definitions differ.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::Change;
+use crate::model::{SandboxSpec, ServiceSpec};
+
+/// The differences between two service definitions. Digests of secrets never appear.
+pub(super) fn service(old: &ServiceSpec, new: &ServiceSpec) -> Vec<Change> {
+    changes(old, new, (&old.env, &old.secrets), (&new.env, &new.secrets))
+}
+
+/// The differences between two sandbox specs. Digests of secrets never appear.
+pub(super) fn sandbox(old: &SandboxSpec, new: &SandboxSpec) -> Vec<Change> {
+    changes(old, new, (&old.env, &old.secrets), (&new.env, &new.secrets))
+}
+
+type Texts = BTreeMap<String, String>;
+
+fn changes<T: Serialize + PartialEq>(
+    old: &T,
+    new: &T,
+    old_env: (&Texts, &Texts),
+    new_env: (&Texts, &Texts),
+) -> Vec<Change> {
+    let (mut left, mut right) = (flatten(old), flatten(new));
+    let fields: BTreeSet<String> = left.keys().chain(right.keys()).cloned().collect();
+    let mut changes = Vec::new();
+    for field in fields {
+        let (old, new) = (left.remove(&field), right.remove(&field));
+        if old != new {
+            let (old, new) = (old.unwrap_or_default(), new.unwrap_or_default());
+            changes.push(Change {
+                field,
+                old,
+                new,
+                secret: false,
+            });
+        }
+    }
+    let known: BTreeSet<String> = changes.iter().map(|change| change.field.clone()).collect();
+    for field in secret_fields(old_env, new_env) {
+        if !known.contains(&field) {
+            changes.push(Change {
+                field,
+                old: Value::Null,
+                new: Value::Null,
+                secret: true,
+            });
+        }
+    }
+    if changes.is_empty() && old != new {
+        let field = "definition".to_owned();
+        changes.push(Change {
+            field,
+            old: Value::Null,
+            new: Value::Null,
+            secret: true,
+        });
+    }
+    changes.sort_by(|a, b| a.field.cmp(&b.field));
+    changes
+}
+
+/// The places where a secret is used whose value is another one now.
+fn secret_fields(old: (&Texts, &Texts), new: (&Texts, &Texts)) -> BTreeSet<String> {
+    let names: BTreeSet<&String> = old.1.keys().chain(new.1.keys()).collect();
+    let mut fields = BTreeSet::new();
+    for name in names {
+        if old.1.get(name) == new.1.get(name) {
+            continue;
+        }
+        let mark = format!("${{secret.{name}}}");
+        let env = old.0.iter().chain(new.0);
+        let before = fields.len();
+        let used = env.filter(|(_, text)| text.contains(&mark));
+        fields.extend(used.map(|(key, _)| format!("env.{key}")));
+        if fields.len() == before {
+            fields.insert(format!("secrets.{name}"));
+        }
+    }
+    fields
+}
+
+/// A definition as paths and values; lists stay whole, digests are left out.
+fn flatten<T: Serialize>(spec: &T) -> BTreeMap<String, Value> {
+    let mut fields = BTreeMap::new();
+    if let Ok(Value::Object(mut object)) = serde_json::to_value(spec) {
+        object.remove("secrets");
+        walk(String::new(), Value::Object(object), &mut fields);
+    }
+    fields
+}
+
+fn walk(path: String, value: Value, fields: &mut BTreeMap<String, Value>) {
+    match value {
+        Value::Object(object) => {
+            for (key, value) in object {
+                let path = if path.is_empty() {
+                    key
+                } else {
+                    format!("{path}.{key}")
+                };
+                walk(path, value, fields);
+            }
+        }
+        value => {
+            fields.insert(path, value);
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The JSON shape, version 1. Its schema is in `schemas/plan.schema.json`.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::super::{Cause, Change, Forecast, Plan, Problem, StepKind, Summary, Until};
+use crate::model::Address;
+
+/// What `gabion plan --json` writes.
+#[derive(Serialize, JsonSchema)]
+#[schemars(title = "gabion plan")]
+struct PlanJson<'a> {
+    /// The version of this shape. It changes when a field changes its meaning or goes away.
+    #[schemars(range(min = 1, max = 1))]
+    version: u32,
+    /// The stack planned for.
+    stack: &'a str,
+    /// The platforms that were looked at, sorted.
+    platforms: &'a [String],
+    /// The plan in numbers.
+    summary: SummaryJson,
+    /// The actions, in an order in which they can be done one by one.
+    actions: Vec<ActionJson<'a>>,
+    /// What could not be planned.
+    problems: &'a [Problem],
+    /// How long it will take, if enough is known.
+    forecast: Option<ForecastJson>,
+}
+
+/// The plan in numbers.
+#[derive(Serialize, JsonSchema)]
+struct SummaryJson {
+    #[serde(flatten)]
+    summary: Summary,
+    /// Sandboxes in the manifest.
+    sandboxes: usize,
+    /// Services in the manifest.
+    services: usize,
+    /// Services in the manifest that no action touches.
+    unchanged: usize,
+}
+
+/// One action.
+#[derive(Serialize, JsonSchema)]
+struct ActionJson<'a> {
+    /// The address and the kind: `web/api:start`. Unique in the plan.
+    id: String,
+    /// `sandbox` or `sandbox/service`.
+    #[schemars(with = "String")]
+    address: &'a Address,
+    /// What is done.
+    kind: StepKind,
+    /// Why.
+    cause: &'a Cause,
+    /// The fields that differ, where a definition is written.
+    changes: &'a [Change],
+    /// The ids of the actions that have to be done first.
+    after: Vec<String>,
+    /// The ids of the starts of which only the program has to be executed first.
+    after_executed: Vec<String>,
+}
+
+/// How long the plan will take.
+#[derive(Serialize, JsonSchema)]
+struct ForecastJson {
+    /// Seconds from the first action to the last.
+    seconds: f64,
+    /// The ids of the actions on the longest path, in order.
+    path: Vec<String>,
+}
+
+/// The plan as JSON.
+pub fn json(plan: &Plan, forecast: Option<&Forecast>) -> Value {
+    let ids: Vec<String> = plan.actions.iter().map(super::super::Action::id).collect();
+    let id = |at: &usize| ids.get(*at).cloned();
+    let actions = plan.actions.iter().zip(&ids).map(|(action, own)| {
+        let until = |wanted| {
+            let after = action
+                .after
+                .iter()
+                .filter(move |after| after.until == wanted);
+            after.filter_map(|after| id(&after.action)).collect()
+        };
+        ActionJson {
+            id: own.clone(),
+            address: &action.address,
+            kind: action.step.kind(),
+            cause: &action.cause,
+            changes: &action.changes,
+            after: until(Until::Done),
+            after_executed: until(Until::Executed),
+        }
+    });
+    let shape = PlanJson {
+        version: 1,
+        stack: &plan.stack,
+        platforms: &plan.platforms,
+        summary: SummaryJson {
+            summary: plan.summary(),
+            sandboxes: plan.sandboxes,
+            services: plan.services,
+            unchanged: plan.unchanged,
+        },
+        actions: actions.collect(),
+        problems: &plan.problems,
+        forecast: forecast.map(|forecast| ForecastJson {
+            seconds: forecast.total.as_secs_f64(),
+            path: forecast.path.iter().filter_map(id).collect(),
+        }),
+    };
+    serde_json::to_value(shape).unwrap_or_default()
+}
+
+/// The JSON Schema (draft 7) of what [`json`] returns.
+pub fn json_schema() -> Value {
+    let settings = schemars::generate::SchemaSettings::draft07().for_serialize();
+    settings
+        .into_generator()
+        .into_root_schema_for::<PlanJson<'static>>()
+        .to_value()
+}
