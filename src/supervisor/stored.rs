@@ -1,0 +1,81 @@
+//! What can be told and done about a sandbox while no supervisor runs in it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+
+use super::os;
+use super::spawn::{Base, Prepared};
+use super::store::{Record, Store};
+use crate::model::{
+    Definition, ObservedService, Program, SandboxSpec, Secrets, ServiceKind, ServiceName,
+    ServiceSpec, ServiceState,
+};
+
+/// The services defined in `dir`, none of which runs.
+pub fn stored_services(dir: &Path) -> io::Result<BTreeMap<ServiceName, ObservedService>> {
+    let records = Store::open(dir)?.load()?;
+    Ok(records.into_iter().map(|(name, record)| (name, observed(record))).collect())
+}
+
+fn observed(record: Record) -> ObservedService {
+    let completed = record.completed == Some(record.revision);
+    let state = match record.definition.kind {
+        ServiceKind::Task if completed => ServiceState::Completed,
+        ServiceKind::Task | ServiceKind::Service => ServiceState::Stopped,
+    };
+    ObservedService {
+        definition: Definition::Echo(Arc::new(record.definition)),
+        stale: false,
+        state,
+        pid: None,
+        started_at: None,
+        restarts: 0,
+        last_exit: record.last_exit,
+        next_restart_at: None,
+        message: record.error,
+    }
+}
+
+/// Kills what a supervisor that was itself killed has left behind.
+pub async fn kill_leftovers(dir: &Path) -> io::Result<()> {
+    let store = Store::open(dir)?;
+    let boot_id = os::boot_id()?;
+    for (name, running) in store.running()? {
+        if running.boot_id == boot_id {
+            os::kill_session(running.pid, running.start_time).await?;
+        }
+        store.clear_running(&name)?;
+    }
+    Ok(())
+}
+
+/// Runs `argv` where the services of the sandbox in `dir` run, with this process's own standard
+/// streams and terminal, and returns its exit code: 128 + signal number if it was killed, 127 if it
+/// was not found, 126 if it could not be executed (protocol page iris, §5).
+pub async fn exec_attached(
+    dir: &Path,
+    sandbox: &SandboxSpec,
+    argv: &[String],
+    secrets: &Secrets,
+) -> io::Result<i32> {
+    let [cmd, args @ ..] = argv else { return Err(io::ErrorKind::InvalidInput.into()) };
+    let program = Program::Exec { cmd: cmd.clone(), args: args.to_vec() };
+    let mut spec = ServiceSpec::new(program);
+    spec.env.clone_from(&sandbox.env);
+    spec.secrets.clone_from(&sandbox.secrets);
+    if let Ok(term) = std::env::var("TERM") {
+        spec.env.entry("TERM".to_owned()).or_insert(term);
+    }
+    let base = Base::of(Store::open(dir)?.workspace()?);
+    let prepared = Prepared::new(&spec, secrets, &base).map_err(io::Error::other)?;
+    let mut command = prepared.attached();
+    command.stdin(Stdio::inherit());
+    // Ctrl-C reaches the command through the terminal; it decides what that means, not we.
+    let _interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
+    let status = command.status().await?;
+    Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
+}

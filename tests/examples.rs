@@ -1,0 +1,72 @@
+//! The examples do what they say, run as a user would.
+
+mod common;
+
+use common::{Project, eventually, free_port};
+
+fn curl(method: &str, port: u16, path: &str) -> String {
+    use std::io::{Read, Write};
+    let Ok(mut stream) = std::net::TcpStream::connect(("127.0.0.1", port)) else {
+        return String::new();
+    };
+    write!(stream, "{method} {path} HTTP/1.0\r\nContent-Length: 0\r\n\r\n").unwrap();
+    let mut text = String::new();
+    let _ = stream.read_to_string(&mut text);
+    text
+}
+
+fn vars(ports: &[(&str, u16)]) -> Vec<String> {
+    ports.iter().flat_map(|(name, port)| ["--var".to_owned(), format!("{name}={port}")]).collect()
+}
+
+fn with<'a>(vars: &'a [String], rest: &[&'a str]) -> Vec<&'a str> {
+    vars.iter().map(String::as_str).chain(rest.iter().copied()).collect()
+}
+
+// The quickstart is run by tests/lifecycle.rs.
+
+#[test]
+fn monorepo_overlays_profiles_and_secrets() {
+    let project = Project::example("monorepo");
+    let [accounts, gateway, echo] = [free_port(), free_port(), free_port()];
+    let vars = vars(&[("accounts_port", accounts), ("gateway_port", gateway), ("echo_port", echo)]);
+
+    project.ok(&with(&vars, &["apply", "--yes"]));
+    assert!(curl("GET", gateway, "/").contains("info: local account"));
+    assert_eq!(curl("GET", echo, "/"), "");
+    project.ok(&with(&vars, &["--profile", "debug", "apply", "--yes"]));
+    assert!(curl("GET", echo, "/").contains("200 OK"));
+    project.ok(&with(&vars, &["--profile", "debug", "destroy", "--yes"]));
+
+    let staging = ["-f", "gabion.yaml", "-f", "gabion.staging.yaml"];
+    let all: Vec<&str> = staging.iter().copied().chain(with(&vars, &["apply", "--yes"])).collect();
+    project.ok(&all);
+    assert!(curl("GET", gateway, "/").contains("warning: local account"));
+    let all: Vec<&str> = staging.iter().copied().chain(with(&vars, &["destroy", "--yes"])).collect();
+    project.ok(&all);
+}
+
+#[test]
+#[ignore = "needs PostgreSQL and Redis, which .ci/run installs"]
+fn shop_takes_orders_and_ships_them() {
+    let mut project = Project::example("shop");
+    let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap();
+    if nix::unistd::Uid::effective().is_root() {
+        // PostgreSQL refuses to run as root.
+        project.run_as(nobody.uid.as_raw(), nobody.gid.as_raw());
+    }
+    let [postgres, redis, api] = [free_port(), free_port(), free_port()];
+    let vars = vars(&[("postgres_port", postgres), ("redis_port", redis), ("api_port", api)]);
+    project.ok(&with(&vars, &["apply", "--yes"]));
+
+    assert!(curl("POST", api, "/orders/tea").contains("\"id\": 1"));
+    eventually("the order is shipped", || curl("GET", api, "/orders").contains("\"shipped\": true"));
+    let logs = project.ok(&with(&vars, &["logs", "web/worker"]));
+    assert!(logs.stdout().contains("shipped order 1"), "{logs}");
+
+    // The data outlives a restart of the server.
+    project.ok(&with(&vars, &["restart", "data/postgres"]));
+    assert!(curl("GET", api, "/orders").contains("tea"));
+    project.ok(&with(&vars, &["destroy", "--yes"]));
+    assert_eq!(project.processes(), Vec::<u32>::new());
+}
