@@ -94,6 +94,14 @@ fn parse_stat(text: &str) -> Option<Stat> {
     })
 }
 
+/// Kills a process group at once.
+pub(super) fn kill_group(leader: u32) {
+    if let Some(group) = i32::try_from(leader).ok().and_then(Pid::from_raw) {
+        // A group that is not there any more is what is wanted.
+        let _ = rustix::process::kill_process_group(group, Signal::KILL);
+    }
+}
+
 /// When a process was started, in ticks since boot. `None` if there is none.
 pub(super) fn start_time(pid: u32) -> Option<u64> {
     stat(pid).map(|stat| stat.start_time)
@@ -138,7 +146,7 @@ pub(super) async fn kill_session(leader: u32, start_time: Option<u64>) -> io::Re
                 continue;
             }
             if rustix::process::pidfd_send_signal(&pidfd, Signal::KILL).is_ok() {
-                ends.push(AsyncFd::with_interest(pidfd, Interest::READABLE)?);
+                ends.push(AsyncFd::register_with_interest(pidfd, Interest::READABLE)?);
             }
         }
         if ends.is_empty() {
@@ -159,7 +167,7 @@ impl ExitWatch {
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
         let pid = pid.and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound)?;
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK)?;
-        AsyncFd::with_interest(pidfd, Interest::READABLE).map(Self)
+        AsyncFd::register_with_interest(pidfd, Interest::READABLE).map(Self)
     }
 
     /// Returns once the child has ended. Cancel-safe.

@@ -268,9 +268,16 @@ impl Splitter {
         }
     }
 
-    /// What has come since the last line end.
-    pub(super) fn partial(&self) -> &[u8] {
-        &self.partial
+    /// Whether one of `lines`, which a push has just added with the stamp `now`, or what has come
+    /// since, contains `text`.
+    pub(super) fn shows(&self, now: &str, lines: &[u8], text: &[u8]) -> bool {
+        let contains =
+            |line: &[u8]| text.is_empty() || line.windows(text.len()).any(|window| window == text);
+        let prefix = now.len() + self.label.len();
+        contains(&self.partial)
+            || lines
+                .split(|byte| *byte == b'\n')
+                .any(|line| line.get(prefix..).is_some_and(contains))
     }
 
     fn line(&mut self, now: &str, out: &mut Vec<u8>) {
@@ -310,7 +317,8 @@ mod tests {
         let mut out = Vec::new();
         splitter.push("T", b"a\n\nb", &mut out);
         assert_eq!(out, b"T [stderr] a\nT [stderr] \n");
-        assert_eq!(splitter.partial(), b"b");
+        assert!(splitter.shows("T", &out, b"a") && splitter.shows("T", &out, b"b"));
+        assert!(!splitter.shows("T", &out, b"stderr"));
         splitter.push("T", b"c\n", &mut out);
         assert!(out.ends_with(b"T [stderr] bc\n"));
         out.clear();

@@ -5,10 +5,18 @@
 //! owners. This room knows neither manifests nor plans.
 //! `client` and `launch` are the other end: how the rest of the program reaches a supervisor.
 
+mod api;
 mod client;
 mod launch;
 pub mod logs;
+mod owner;
+mod policy;
+mod probe;
+mod process;
+mod sandbox;
+mod serve;
 mod signal;
+mod spawn;
 mod store;
 mod wire;
 
@@ -26,7 +34,21 @@ pub use client::{Client, ClientError, HealthReport, Until};
 pub use launch::{LaunchError, launch};
 pub use wire::{ServiceObject, Status};
 
-/// Runs the supervisor of the sandbox kept in `dir` until it is told to stop.
-pub fn main(_dir: &Path) -> ExitCode {
-    ExitCode::FAILURE
+/// Runs the supervisor of the sandbox kept in `dir` until SIGTERM, SIGINT or a shutdown request.
+///
+/// Writes the line `ready` to its standard output once it serves; its own diagnostics go to its
+/// standard error. Must be called on the process's main thread, outside of any runtime.
+pub fn main(dir: &Path) -> ExitCode {
+    // A second call in one process keeps the first one's subscriber.
+    let _ = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .try_init();
+    match serve::run(dir) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -45,6 +45,14 @@ pub(super) fn boot_id() -> io::Result<String> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
+/// Kills a process group at once.
+pub(super) fn kill_group(leader: u32) {
+    if let Some(group) = i32::try_from(leader).ok().and_then(Pid::from_raw) {
+        // A group that is not there any more is what is wanted.
+        let _ = rustix::process::kill_process_group(group, Signal::KILL);
+    }
+}
+
 /// Unknown.
 pub(super) fn start_time(_pid: u32) -> Option<u64> {
     None
@@ -52,9 +60,7 @@ pub(super) fn start_time(_pid: u32) -> Option<u64> {
 
 /// Kills the process group of a session's leader.
 pub(super) async fn kill_session(leader: u32, _start_time: Option<u64>) -> io::Result<()> {
-    if let Some(group) = i32::try_from(leader).ok().and_then(Pid::from_raw) {
-        let _ = rustix::process::kill_process_group(group, Signal::KILL);
-    }
+    kill_group(leader);
     Ok(())
 }
 

@@ -1,0 +1,460 @@
+//! The owner of one service: a task with a queue of controls, the only one that changes the service
+//! and the only source of truth about it.
+//!
+//! It is always in one [`Phase`]. Controls and events move it from one to the next; after each move it
+//! publishes its [`ServiceObject`] and then answers those whose wish has come true.
+
+mod events;
+mod object;
+mod phase;
+mod refusal;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use self::phase::{Attempt, Event, Phase, Rest, Retry, Stage, Then, Up, Waiting};
+pub(super) use self::refusal::Refusal;
+use super::policy::{self, Ending, Next};
+use super::probe::{Before, Prober};
+use super::process::Process;
+use super::sandbox::{self, Handle, Sandbox};
+use super::signal;
+use super::spawn::Prepared;
+use super::store::Record;
+use super::wire::ServiceObject;
+use super::{logs, os, probe};
+use crate::model::{
+    Condition, Health, Probe, Secrets, ServiceGoal, ServiceKind, ServiceName, ServiceSpec,
+};
+use crate::platforms::LogQuery;
+
+/// Where an owner's answer goes.
+pub(super) type Reply = oneshot::Sender<Result<(), Refusal>>;
+
+/// How far a start is awaited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Await {
+    /// Executed, or waiting for something.
+    Accepted,
+    /// Ready; for a task, exited with 0.
+    Settled,
+    /// What a dependent asks for.
+    Condition(Condition),
+}
+
+/// Who wants a start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// A client, for this service.
+    Request,
+    /// A client, for a service that needs this one.
+    Dependent,
+    /// Nobody: it comes back after a restart of the supervisor or a failure.
+    BroughtBack,
+}
+
+/// What an owner can be asked to do. Each is answered when it is done.
+#[derive(Debug)]
+pub(super) enum Control {
+    /// Take a new definition; a live process goes on as it is.
+    Define {
+        spec: Box<ServiceSpec>,
+        secrets: Secrets,
+        reply: Reply,
+    },
+    /// Start, with these secrets beside the known ones.
+    Start {
+        until: Await,
+        origin: Origin,
+        secrets: Secrets,
+        reply: Reply,
+    },
+    /// Stop, and stay stopped.
+    Stop(Reply),
+    /// Stop and start.
+    Restart { secrets: Secrets, reply: Reply },
+    /// Send a signal to the process group.
+    Signal {
+        signal: rustix::process::Signal,
+        reply: Reply,
+    },
+    /// Stop and remove.
+    Delete(Reply),
+    /// Stop because the supervisor ends; what was asked for stays asked for.
+    Halt(Reply),
+}
+
+/// The state of an owner.
+pub(super) struct Owner {
+    sandbox: Arc<Sandbox>,
+    name: ServiceName,
+    record: Record,
+    /// What is on disk.
+    saved: Record,
+    secrets: Secrets,
+    controls: mpsc::UnboundedReceiver<Control>,
+    object: watch::Sender<Arc<ServiceObject>>,
+    tick: watch::Sender<u64>,
+    phase: Phase,
+    /// Those who wait for the start that is going on.
+    starters: Vec<(Await, Reply)>,
+    /// Those who wait for the end of the process.
+    stoppers: Vec<Reply>,
+    /// Answers that are given once the new state is published.
+    answers: Vec<(Reply, Result<(), Refusal>)>,
+    /// The revision that the live process runs.
+    running_revision: Option<u64>,
+    /// Restarts since the last start on request.
+    restarts: u32,
+    /// Restarts in a row.
+    row: u32,
+    deleted: bool,
+}
+
+impl Owner {
+    /// Starts the task. The owner is registered, and has published its state, when this returns.
+    pub(super) fn start(
+        sandbox: Arc<Sandbox>,
+        name: ServiceName,
+        record: Record,
+        secrets: Secrets,
+    ) -> Handle {
+        let (sender, controls) = mpsc::unbounded_channel();
+        let rest = match &record {
+            record if record.completed == Some(record.revision) => Rest::Completed,
+            record if record.error.is_some() => Rest::Failed,
+            _ => Rest::Stopped,
+        };
+        let first = Arc::new(ServiceObject::of_definition(&name, &record.definition));
+        let owner = Self {
+            sandbox,
+            name,
+            saved: record.clone(),
+            record,
+            secrets,
+            controls,
+            object: watch::channel(first).0,
+            tick: watch::channel(0).0,
+            phase: Phase::Down(rest),
+            starters: Vec::new(),
+            stoppers: Vec::new(),
+            answers: Vec::new(),
+            running_revision: None,
+            restarts: 0,
+            row: 0,
+            deleted: false,
+        };
+        owner.publish();
+        let handle = Handle {
+            controls: sender,
+            object: owner.object.subscribe(),
+            tick: owner.tick.subscribe(),
+        };
+        tokio::spawn(owner.run());
+        handle
+    }
+
+    async fn run(mut self) {
+        loop {
+            tokio::select! {
+                biased;
+                control = self.controls.recv() => match control {
+                    Some(control) => self.control(control).await,
+                    None => return,
+                },
+                event = self.phase.event() => self.event(event).await,
+            }
+            self.save().await;
+            self.publish();
+            if self.deleted && matches!(self.phase, Phase::Down(_)) {
+                self.sandbox.forget(&self.name);
+            }
+            for (reply, answer) in self.answers.drain(..) {
+                // Whoever asked may have hung up.
+                let _ = reply.send(answer);
+            }
+            if self.deleted && matches!(self.phase, Phase::Down(_)) {
+                return;
+            }
+        }
+    }
+
+    fn publish(&self) {
+        let mut object = object::show(self);
+        self.object.send_if_modified(|last| {
+            object.seq = last.seq;
+            if **last == object {
+                return false;
+            }
+            // Greater than any number of an earlier supervisor, too.
+            let now = jiff::Timestamp::now().as_microsecond().unsigned_abs();
+            object.seq = now.max(last.seq + 1);
+            *last = Arc::new(object);
+            true
+        });
+    }
+
+    /// Puts the record on disk if it has changed. Says whether it is there now.
+    async fn save(&mut self) -> bool {
+        if self.saved == self.record || self.deleted {
+            return true;
+        }
+        let (store, name) = (self.sandbox.store.clone(), self.name.clone());
+        let record = self.record.clone();
+        let saved = tokio::task::spawn_blocking(move || store.save(&name, &record)).await;
+        match saved.map_err(std::io::Error::other).and_then(|saved| saved) {
+            Ok(()) => {
+                self.saved = self.record.clone();
+                true
+            }
+            Err(error) => {
+                tracing::error!(service = %self.name, %error, "its record is not stored");
+                false
+            }
+        }
+    }
+
+    /// Notes what is wanted, on disk too, before anything is done about it.
+    async fn aim(&mut self, goal: ServiceGoal) -> Result<(), Refusal> {
+        self.record.goal = goal;
+        match self.save().await {
+            true => Ok(()),
+            false => Err(Refusal::internal("what was asked for could not be stored")),
+        }
+    }
+
+    async fn control(&mut self, control: Control) {
+        if self.deleted {
+            return self.control_of_deleted(control);
+        }
+        match control {
+            Control::Define {
+                spec,
+                secrets,
+                reply,
+            } => {
+                let answer = self.define(*spec, secrets).await;
+                self.answers.push((reply, answer));
+            }
+            Control::Start {
+                until,
+                origin,
+                secrets,
+                reply,
+            } => {
+                self.secrets.extend(secrets);
+                self.wish_start(until, origin, reply).await;
+            }
+            Control::Stop(reply) => match self.aim(ServiceGoal::Stopped).await {
+                Ok(()) => self.wish_stop(reply),
+                Err(refusal) => self.answers.push((reply, Err(refusal))),
+            },
+            Control::Restart { secrets, reply } => {
+                self.secrets.extend(secrets);
+                if let Err(refusal) = self.aim(ServiceGoal::Running).await {
+                    return self.answers.push((reply, Err(refusal)));
+                }
+                match &self.phase {
+                    Phase::Up(up) if up.stage != Stage::Stopping => {
+                        self.refuse_starters(&Refusal::stopped());
+                        self.starters.push((Await::Settled, reply));
+                        self.begin_stop(Then::Again);
+                    }
+                    _ => {
+                        self.wish_start(Await::Settled, Origin::Request, reply)
+                            .await
+                    }
+                }
+            }
+            Control::Signal { signal, reply } => {
+                let answer = match &self.phase {
+                    Phase::Up(up) => {
+                        up.process.signal(signal);
+                        Ok(())
+                    }
+                    _ => Err(Refusal::not_running(&self.name)),
+                };
+                self.answers.push((reply, answer));
+            }
+            Control::Delete(reply) => {
+                // Removed first, so that a supervisor that dies now does not bring it back.
+                match self.sandbox.store.remove(&self.name) {
+                    Ok(()) => {
+                        self.deleted = true;
+                        self.wish_stop(reply);
+                    }
+                    Err(error) => {
+                        let text = format!("the definition is not removed: {error}");
+                        self.answers.push((reply, Err(Refusal::internal(text))));
+                    }
+                }
+            }
+            Control::Halt(reply) => self.wish_stop(reply),
+        }
+    }
+
+    /// Its definition is gone already; only the process is awaited.
+    fn control_of_deleted(&mut self, control: Control) {
+        match control {
+            Control::Stop(reply) | Control::Delete(reply) | Control::Halt(reply) => {
+                self.stoppers.push(reply);
+            }
+            Control::Define { reply, .. }
+            | Control::Start { reply, .. }
+            | Control::Restart { reply, .. }
+            | Control::Signal { reply, .. } => {
+                let refusal = Refusal::conflict(format!("`{}` is being deleted", self.name));
+                self.answers.push((reply, Err(refusal)));
+            }
+        }
+    }
+
+    async fn define(&mut self, spec: ServiceSpec, secrets: Secrets) -> Result<(), Refusal> {
+        self.secrets.extend(secrets);
+        if spec == self.record.definition {
+            return Ok(());
+        }
+        let before = self.record.clone();
+        let old = &before.definition;
+        self.record.revision += 1;
+        if !old.needs_new_process(&spec) {
+            // Taken over in place: what runs, or has completed, is of this revision as well.
+            let follow = |revision: &mut Option<u64>| {
+                if *revision == Some(before.revision) {
+                    *revision = Some(before.revision + 1);
+                }
+            };
+            follow(&mut self.running_revision);
+            follow(&mut self.record.completed);
+        }
+        let health_changed = old.health != spec.health;
+        self.record.definition = spec;
+        if !self.save().await {
+            self.record = before;
+            return Err(Refusal::internal("the definition is not stored"));
+        }
+        if let Phase::Down(Rest::Completed) = self.phase
+            && self.record.completed != Some(self.record.revision)
+        {
+            self.phase = Phase::Down(Rest::Stopped);
+        }
+        if health_changed {
+            self.probe_anew();
+        }
+        Ok(())
+    }
+
+    /// Replaces the prober of a live process by one of the new definition.
+    fn probe_anew(&mut self) {
+        let definition = &self.record.definition;
+        let Phase::Up(up) = &mut self.phase else {
+            return;
+        };
+        let before = match up.stage {
+            Stage::Starting => Before::Starting,
+            Stage::Ready { .. } | Stage::Unhealthy { .. } => Before::Ready,
+            Stage::Stopping => return,
+        };
+        if definition.kind == ServiceKind::Task {
+            return;
+        }
+        up.prober = definition
+            .health
+            .as_ref()
+            .map(|health| Prober::start(health, before, up.prepared.clone(), up.process.seen()));
+        if up.prober.is_none() && before == Before::Starting {
+            self.become_ready();
+        }
+    }
+
+    async fn wish_start(&mut self, until: Await, origin: Origin, reply: Reply) {
+        if self.sandbox.closing.is_cancelled() {
+            return self.answers.push((reply, Err(Refusal::closing())));
+        }
+        if origin != Origin::Request && self.satisfied_at_rest(until) {
+            return self.answers.push((reply, Ok(())));
+        }
+        if let Err(refusal) = self.aim(ServiceGoal::Running).await {
+            return self.answers.push((reply, Err(refusal)));
+        }
+        self.starters.push((until, reply));
+        match &mut self.phase {
+            Phase::Down(_) => self.begin_on_wish(origin).await,
+            Phase::BackingOff(_) if origin != Origin::BroughtBack => {
+                self.begin_on_wish(origin).await;
+            }
+            Phase::Up(up) if up.stage == Stage::Stopping => {
+                if up.then == Then::Rest {
+                    up.then = Then::Again;
+                }
+            }
+            Phase::Up(_) | Phase::Waiting(_) | Phase::BackingOff(_) => {}
+        }
+        self.answer_starters();
+    }
+
+    /// Whether what a dependent asks for has been done before and need not be done again.
+    fn satisfied_at_rest(&self, until: Await) -> bool {
+        let task = self.record.definition.kind == ServiceKind::Task;
+        matches!(self.phase, Phase::Down(_))
+            && self.record.completed == Some(self.record.revision)
+            && (task || until == Await::Condition(Condition::Completed))
+    }
+
+    async fn begin_on_wish(&mut self, origin: Origin) {
+        self.restarts = 0;
+        self.row = 0;
+        self.begin(Attempt {
+            origin,
+            gated: true,
+        })
+        .await;
+    }
+
+    fn wish_stop(&mut self, reply: Reply) {
+        self.refuse_starters(&Refusal::stopped());
+        self.stoppers.push(reply);
+        match &mut self.phase {
+            Phase::Up(up) if up.stage == Stage::Stopping => up.then = Then::Rest,
+            Phase::Up(_) => self.begin_stop(Then::Rest),
+            Phase::Down(Rest::Completed) => self.rest(Rest::Completed),
+            Phase::Down(Rest::Failed) if self.record.goal == ServiceGoal::Running => {
+                // The supervisor ends: a failure stays one.
+                self.rest(Rest::Failed);
+            }
+            Phase::Down(_) | Phase::Waiting(_) | Phase::BackingOff(_) => {
+                self.record.error = None;
+                self.rest(Rest::Stopped);
+            }
+        }
+    }
+
+    /// Comes to rest and answers those who waited for that.
+    fn rest(&mut self, rest: Rest) {
+        self.running_revision = None;
+        self.phase = Phase::Down(rest);
+        for reply in self.stoppers.drain(..) {
+            self.answers.push((reply, Ok(())));
+        }
+    }
+
+    /// Sends the stop signal; the grace period begins.
+    fn begin_stop(&mut self, then: Then) {
+        let stop = &self.record.definition.stop;
+        let Phase::Up(up) = &mut self.phase else {
+            return;
+        };
+        up.stage = Stage::Stopping;
+        up.then = then;
+        up.prober = None;
+        up.message = None;
+        up.process
+            .signal(signal::by_name(&stop.signal).unwrap_or(rustix::process::Signal::TERM));
+        // A stopped process would only act on its signal once it is continued.
+        up.process.signal(rustix::process::Signal::CONT);
+        up.deadline = Instant::now().checked_add(stop.grace.0);
+    }
+}

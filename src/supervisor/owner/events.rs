@@ -1,0 +1,390 @@
+//! The moves of an owner that follow from events: needs that come up, executions, reports of the
+//! prober, ends of processes, tries that are due.
+
+use super::*;
+use crate::supervisor::probe::Report;
+
+impl Owner {
+    pub(super) async fn event(&mut self, event: Event) {
+        match event {
+            Event::Need(name, result) => self.need_came(&name, result).await,
+            Event::Ended => self.ended().await,
+            Event::Report(report) => self.reported(report),
+            Event::Deadline => self.deadline_passed(),
+            Event::Due => {
+                let gated = matches!(&self.phase, Phase::BackingOff(Retry { gated: true, .. }));
+                self.restarts = self.restarts.saturating_add(1);
+                self.row = self.row.saturating_add(1);
+                let origin = Origin::BroughtBack;
+                self.begin(Attempt { origin, gated }).await;
+            }
+        }
+        self.answer_starters();
+    }
+
+    /// Begins a try: brings up what it needs, or executes the program at once.
+    pub(super) async fn begin(&mut self, attempt: Attempt) {
+        if self.sandbox.closing.is_cancelled() {
+            self.refuse_starters(&Refusal::closing());
+            return self.rest(Rest::Stopped);
+        }
+        if !attempt.gated {
+            return self.execute(attempt).await;
+        }
+        if let Err(refusal) = self.sandbox.check_needs(&self.name) {
+            return self.fail(Ending::Hindered, attempt, refusal);
+        }
+        let origin = match attempt.origin {
+            Origin::Request | Origin::Dependent => Origin::Dependent,
+            Origin::BroughtBack => Origin::BroughtBack,
+        };
+        let mut waiting = Waiting {
+            attempt,
+            needs: Default::default(),
+            names: Default::default(),
+        };
+        for (need, condition) in sandbox::conditions(&self.record.definition) {
+            let optional = origin == Origin::BroughtBack && condition != Condition::Completed;
+            if optional && self.sandbox.rests_on_request(&need) {
+                continue;
+            }
+            waiting.names.insert(need.clone());
+            let ensuring = self.sandbox.clone().ensure(need.clone(), condition, origin);
+            waiting
+                .needs
+                .push(Box::pin(async move { (need, ensuring.await) }));
+        }
+        if waiting.names.is_empty() {
+            self.execute(attempt).await;
+        } else {
+            self.phase = Phase::Waiting(waiting);
+        }
+    }
+
+    async fn need_came(&mut self, name: &ServiceName, result: Result<(), Refusal>) {
+        let Phase::Waiting(waiting) = &mut self.phase else {
+            return;
+        };
+        let attempt = waiting.attempt;
+        match result {
+            Ok(()) => {
+                waiting.names.remove(name);
+                if waiting.names.is_empty() {
+                    self.execute(attempt).await;
+                }
+            }
+            Err(refusal) => self.fail(Ending::Hindered, attempt, refusal),
+        }
+    }
+
+    /// Executes the program.
+    async fn execute(&mut self, attempt: Attempt) {
+        let spec = self.record.definition.clone();
+        let port = spec.health.as_ref().and_then(|health| health.probe.port());
+        if let Some(port) = port
+            && spec.kind == ServiceKind::Service
+            && probe::accepts(port).await
+        {
+            let holder = tokio::task::spawn_blocking(move || os::port_holder(port)).await;
+            let by = match holder.ok().flatten() {
+                Some(holder) => format!(" by {holder}"),
+                None => String::new(),
+            };
+            let refusal = Refusal::start_failed(format!("port {port} is already in use{by}"));
+            return self.fail(Ending::Hindered, attempt, refusal);
+        }
+        let (process, prepared) = match self.spawn(&spec) {
+            Ok(spawned) => spawned,
+            Err(error) => {
+                let refusal = Refusal::start_failed(error.to_string());
+                return self.fail(Ending::Unspawnable, attempt, refusal);
+            }
+        };
+        self.record.error = None;
+        self.running_revision = Some(self.record.revision);
+        let task = spec.kind == ServiceKind::Task;
+        let prober = spec.health.as_ref().filter(|_| !task).map(|health| {
+            Prober::start(health, Before::Starting, prepared.clone(), process.seen())
+        });
+        let timeout = spec.timeout.filter(|_| task);
+        let ready = prober.is_none() && !task;
+        self.phase = Phase::Up(Box::new(Up {
+            process,
+            prepared,
+            prober,
+            stage: Stage::Starting,
+            message: None,
+            deadline: timeout.and_then(|limit| Instant::now().checked_add(limit.0)),
+            then: Then::Rest,
+            attempt,
+        }));
+        if ready {
+            self.become_ready();
+        }
+    }
+
+    fn spawn(
+        &self,
+        spec: &ServiceSpec,
+    ) -> Result<(Process, Arc<Prepared>), crate::supervisor::spawn::SpawnError> {
+        let prepared = Prepared::new(spec, &self.secrets, &self.sandbox.base)?;
+        let looked_for = match &spec.health {
+            Some(Health {
+                probe: Probe::Log { contains },
+                ..
+            }) => Some(contains.clone()),
+            _ => None,
+        };
+        let dir = self.sandbox.store.dir();
+        let process = Process::spawn(&prepared, dir, &self.name, looked_for, self.tick.clone())?;
+        if let Some(identity) = process.identity()
+            && let Err(error) = self.sandbox.store.save_running(&self.name, &identity)
+        {
+            tracing::warn!(service = %self.name, %error, "the identity of its process is not stored");
+        }
+        Ok((process, Arc::new(prepared)))
+    }
+
+    pub(super) fn become_ready(&mut self) {
+        if let Phase::Up(up) = &mut self.phase {
+            up.stage = Stage::Ready {
+                since: Instant::now(),
+            };
+            up.message = None;
+        }
+    }
+
+    fn reported(&mut self, report: Report) {
+        let Phase::Up(up) = &mut self.phase else {
+            return;
+        };
+        match (report, up.stage) {
+            (Report::Waiting(text), Stage::Starting) => up.message = Some(text),
+            (Report::Ready, Stage::Starting) => self.become_ready(),
+            (Report::TimedOut(text), Stage::Starting) => {
+                let refusal = Refusal::new(504, "health_timeout", text);
+                self.begin_stop(Then::Fail(refusal));
+            }
+            (Report::Sick(text), Stage::Ready { since } | Stage::Unhealthy { since }) => {
+                up.stage = Stage::Unhealthy { since };
+                up.message = Some(text);
+            }
+            (Report::Well, Stage::Unhealthy { since }) => {
+                up.stage = Stage::Ready { since };
+                up.message = None;
+            }
+            // Late: the stage has moved on.
+            _ => {}
+        }
+    }
+
+    fn deadline_passed(&mut self) {
+        let Phase::Up(up) = &mut self.phase else {
+            return;
+        };
+        up.deadline = None;
+        if up.stage == Stage::Stopping {
+            up.process.signal(rustix::process::Signal::KILL);
+            return;
+        }
+        let limit = self.record.definition.timeout.unwrap_or_default();
+        let text = format!("still running after {}", probe::show_limit(limit.0));
+        self.begin_stop(Then::Fail(Refusal::new(504, "timeout", text)));
+    }
+
+    /// The main process has ended: cleans up and decides what comes next.
+    async fn ended(&mut self) {
+        let Phase::Up(up) = std::mem::replace(&mut self.phase, Phase::Down(Rest::Stopped)) else {
+            return;
+        };
+        let Up {
+            process,
+            stage,
+            then,
+            attempt,
+            ..
+        } = *up;
+        let (started, started_at) = (process.started, process.started_at);
+        let exit = process.finish().await;
+        let lived = started.elapsed();
+        let clean = exit.code == 0;
+        let reason = reason(&exit, lived);
+        self.record.last_exit = Some(exit);
+        let revision = self.running_revision.take();
+        if let Err(error) = self.sandbox.store.clear_running(&self.name) {
+            tracing::warn!(service = %self.name, %error, "a stale identity is left");
+        }
+        let ending = match (stage, clean) {
+            (Stage::Stopping, _) => return self.stopped(then, attempt, started_at).await,
+            (Stage::Starting, true) => Ending::EarlyClean,
+            (Stage::Starting, false) => Ending::EarlyCrash,
+            (Stage::Ready { .. } | Stage::Unhealthy { .. }, true) => Ending::Clean,
+            (Stage::Ready { .. } | Stage::Unhealthy { .. }, false) => Ending::Crash,
+        };
+        if let Stage::Ready { since } | Stage::Unhealthy { since } = stage
+            && since.elapsed() >= policy::FORGIVEN_AFTER
+        {
+            self.row = 0;
+        }
+        let task = self.record.definition.kind == ServiceKind::Task;
+        if clean && (task || ending == Ending::Clean) {
+            self.record.completed = revision;
+        }
+        let mut refusal = Refusal::start_failed(reason);
+        refusal.log_tail = self.log_tail(started_at).await;
+        self.fail(ending, attempt, refusal);
+    }
+
+    /// It has ended because it was told to.
+    async fn stopped(&mut self, then: Then, attempt: Attempt, started_at: jiff::Timestamp) {
+        match then {
+            Then::Rest => {
+                self.record.error = None;
+                self.rest(Rest::Stopped);
+            }
+            Then::Again => {
+                for reply in std::mem::take(&mut self.stoppers) {
+                    self.answers.push((reply, Ok(())));
+                }
+                self.begin_on_wish(Origin::Request).await;
+            }
+            Then::Fail(mut refusal) => {
+                refusal.log_tail = self.log_tail(started_at).await;
+                self.fail(Ending::Hindered, attempt, refusal);
+            }
+        }
+    }
+
+    /// A try, or a process, has come to its end: answers those who waited for it and does what the
+    /// policy says.
+    fn fail(&mut self, ending: Ending, attempt: Attempt, refusal: Refusal) {
+        let definition = &self.record.definition;
+        let requested = attempt.origin != Origin::BroughtBack;
+        let next = policy::next(
+            definition.kind,
+            &definition.restart,
+            ending,
+            requested,
+            self.row,
+        );
+        match next {
+            Next::Completed | Next::Stopped => {
+                self.record.error = None;
+                let rest = match next {
+                    Next::Completed => Rest::Completed,
+                    _ => Rest::Stopped,
+                };
+                self.rest(rest);
+                return self.answer_starters();
+            }
+            Next::Failed => {
+                self.record.error = Some(refusal.message.clone());
+                self.rest(Rest::Failed);
+            }
+            Next::Retry(delay) => {
+                self.record.error = Some(refusal.message.clone());
+                let delay = policy::jitter(delay);
+                self.phase = Phase::BackingOff(Retry {
+                    due: Instant::now() + delay,
+                    due_at: after(delay),
+                    gated: matches!(refusal.code, "dependency_failed" | "dependency_not_found"),
+                });
+            }
+        }
+        self.refuse_starters(&refusal);
+    }
+
+    /// The last lines that this process has written.
+    fn log_tail(&self, since: jiff::Timestamp) -> impl Future<Output = Vec<String>> + use<> {
+        log_tail(self.sandbox.clone(), self.name.clone(), since)
+    }
+
+    pub(super) fn refuse_starters(&mut self, refusal: &Refusal) {
+        for (_, reply) in self.starters.drain(..) {
+            self.answers.push((reply, Err(refusal.clone())));
+        }
+    }
+
+    /// Answers those whose wish has come true.
+    pub(super) fn answer_starters(&mut self) {
+        for (until, reply) in std::mem::take(&mut self.starters) {
+            match self.verdict(until) {
+                Some(answer) => self.answers.push((reply, answer)),
+                None => self.starters.push((until, reply)),
+            }
+        }
+    }
+
+    /// What to say to one who waits for a start; `None` if it is too early.
+    fn verdict(&self, until: Await) -> Option<Result<(), Refusal>> {
+        let task = self.record.definition.kind == ServiceKind::Task;
+        let asked_for = until;
+        let until = match until {
+            Await::Settled if task => Await::Condition(Condition::Completed),
+            Await::Settled => Await::Condition(Condition::Ready),
+            // A task is never ready; it is done.
+            Await::Condition(Condition::Ready) if task => Await::Condition(Condition::Completed),
+            other => other,
+        };
+        match (&self.phase, until) {
+            (Phase::Waiting(_) | Phase::BackingOff(_), Await::Accepted) => Some(Ok(())),
+            (Phase::Waiting(_) | Phase::BackingOff(_), _) => None,
+            (Phase::Up(up), _) if up.stage == Stage::Stopping => None,
+            (Phase::Up(_), Await::Accepted | Await::Condition(Condition::Started)) => Some(Ok(())),
+            (Phase::Up(_), Await::Condition(Condition::Completed)) => None,
+            (Phase::Up(up), Await::Settled | Await::Condition(Condition::Ready)) => {
+                match up.stage {
+                    Stage::Ready { .. } => Some(Ok(())),
+                    // A start of what is up changes nothing; a dependent needs more than that.
+                    Stage::Unhealthy { .. } if asked_for == Await::Settled => Some(Ok(())),
+                    Stage::Unhealthy { .. } => {
+                        let message = up.message.clone().unwrap_or_default();
+                        Some(Err(Refusal::start_failed(format!("unhealthy: {message}"))))
+                    }
+                    Stage::Starting | Stage::Stopping => None,
+                }
+            }
+            (Phase::Down(Rest::Failed), _) => {
+                let message = self.record.error.clone().unwrap_or_default();
+                Some(Err(Refusal::start_failed(message)))
+            }
+            // It has been up and is done.
+            (Phase::Down(_), _) => Some(Ok(())),
+        }
+    }
+}
+
+async fn log_tail(sandbox: Arc<Sandbox>, name: ServiceName, since: jiff::Timestamp) -> Vec<String> {
+    let query = LogQuery {
+        tail: Some(10),
+        since: Some(since),
+        follow: false,
+    };
+    let reading = name.clone();
+    let read = move || logs::read(sandbox.store.dir(), &reading, &query);
+    let lines = tokio::task::spawn_blocking(read).await;
+    match lines.map_err(std::io::Error::other).and_then(|lines| lines) {
+        Ok(lines) => lines.into_iter().map(|line| line.text).collect(),
+        Err(error) => {
+            tracing::warn!(service = %name, %error, "its log cannot be read");
+            Vec::new()
+        }
+    }
+}
+
+/// How it ended, in words.
+fn reason(exit: &crate::model::Exit, lived: Duration) -> String {
+    let lived = crate::model::show_duration(lived);
+    match &exit.signal {
+        Some(signal) => format!("killed by {signal} after {lived}"),
+        None => format!("exited with {} after {lived}", exit.code),
+    }
+}
+
+fn after(delay: Duration) -> jiff::Timestamp {
+    let now = jiff::Timestamp::now();
+    jiff::SignedDuration::try_from(delay)
+        .ok()
+        .and_then(|delay| now.checked_add(delay).ok())
+        .unwrap_or(now)
+}

@@ -1,0 +1,69 @@
+//! What an owner shows of its service.
+
+use super::Owner;
+use super::phase::{Phase, Rest, Stage};
+use crate::model::{ServiceKind, ServiceState};
+use crate::supervisor::sandbox::goal_word;
+use crate::supervisor::wire::ServiceObject;
+
+/// The state as all platforms call it.
+fn state(owner: &Owner) -> ServiceState {
+    match &owner.phase {
+        Phase::Down(Rest::Stopped) => ServiceState::Stopped,
+        Phase::Down(Rest::Completed) => ServiceState::Completed,
+        Phase::Down(Rest::Failed) => ServiceState::Failed,
+        Phase::Waiting(_) => ServiceState::Starting,
+        Phase::BackingOff(_) => ServiceState::BackingOff,
+        Phase::Up(up) => match up.stage {
+            Stage::Starting => ServiceState::Starting,
+            Stage::Ready { .. } => ServiceState::Running,
+            Stage::Unhealthy { .. } => ServiceState::Unhealthy,
+            Stage::Stopping => ServiceState::Stopping,
+        },
+    }
+}
+
+/// What it waits for, or why it failed.
+fn message(owner: &Owner) -> Option<String> {
+    match &owner.phase {
+        Phase::Down(Rest::Stopped | Rest::Completed) => None,
+        Phase::Down(Rest::Failed) | Phase::BackingOff(_) => owner.record.error.clone(),
+        Phase::Waiting(waiting) => {
+            let names: Vec<_> = waiting.names.iter().map(|name| name.as_str()).collect();
+            Some(format!("waits for {}", names.join(", ")))
+        }
+        Phase::Up(up) => match (up.stage, &up.message) {
+            (Stage::Starting, None) if owner.record.definition.kind == ServiceKind::Task => {
+                Some("runs".to_owned())
+            }
+            (_, message) => message.clone(),
+        },
+    }
+}
+
+/// Everything but the sequence number.
+pub(super) fn show(owner: &Owner) -> ServiceObject {
+    let record = &owner.record;
+    let mut object = ServiceObject::of_definition(&owner.name, &record.definition);
+    let state = state(owner);
+    object.state = Some(state);
+    object.status = state.into();
+    object.message = message(owner);
+    object.error.clone_from(&record.error);
+    object.last_exit.clone_from(&record.last_exit);
+    object.exit_code = record.last_exit.as_ref().map(|exit| exit.code);
+    object.signal = record.last_exit.as_ref().and_then(|e| e.signal.clone());
+    object.restart_count = owner.restarts;
+    object.desired = goal_word(record.goal).to_owned();
+    object.revision = record.revision;
+    match &owner.phase {
+        Phase::Up(up) => {
+            object.pid = Some(up.process.pid);
+            object.started_at = Some(up.process.started_at);
+            object.running_revision = owner.running_revision;
+        }
+        Phase::BackingOff(retry) => object.next_restart_at = Some(retry.due_at),
+        Phase::Down(_) | Phase::Waiting(_) => {}
+    }
+    object
+}

@@ -1,0 +1,166 @@
+//! Where a service is in its life, and what can happen to it there.
+
+use std::collections::BTreeSet;
+use std::future::pending;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use jiff::Timestamp;
+use tokio::time::{Instant, sleep_until};
+
+use super::{Origin, Refusal};
+use crate::model::ServiceName;
+use crate::supervisor::probe::{Prober, Report};
+use crate::supervisor::process::Process;
+use crate::supervisor::spawn::Prepared;
+
+/// Where a service is in its life.
+pub(super) enum Phase {
+    /// Nothing runs and nothing is planned.
+    Down(Rest),
+    /// To be executed once what it needs is there.
+    Waiting(Waiting),
+    /// It has a process.
+    Up(Box<Up>),
+    /// Waits for the next try.
+    BackingOff(Retry),
+}
+
+/// How a service came to rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rest {
+    Stopped,
+    Completed,
+    Failed,
+}
+
+/// One try to start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Attempt {
+    /// Who wants it.
+    pub origin: Origin,
+    /// Whether what it needs is brought up first. Not so for a restart after a crash: a crash of one
+    /// is not a reason to wait for the others.
+    pub gated: bool,
+}
+
+/// One need on its way: its name, and what has become of it.
+pub(super) type Ensuring = Pin<Box<dyn Future<Output = (ServiceName, Result<(), Refusal>)> + Send>>;
+
+/// What is awaited before the program is executed.
+pub(super) struct Waiting {
+    pub attempt: Attempt,
+    pub needs: FuturesUnordered<Ensuring>,
+    /// Those of `needs` that have not come yet.
+    pub names: BTreeSet<ServiceName>,
+}
+
+/// The next try.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Retry {
+    pub due: Instant,
+    pub due_at: Timestamp,
+    /// Whether what it needs is brought up first.
+    pub gated: bool,
+}
+
+/// A live process.
+pub(super) struct Up {
+    pub process: Process,
+    pub prepared: Arc<Prepared>,
+    pub prober: Option<Prober>,
+    pub stage: Stage,
+    /// Why it is not ready.
+    pub message: Option<String>,
+    /// While stopping: when the grace period ends. Else: when a task has run for too long.
+    pub deadline: Option<Instant>,
+    /// While stopping: what comes next.
+    pub then: Then,
+    pub attempt: Attempt,
+}
+
+/// How far a live process has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Executed. A task stays here.
+    Starting,
+    /// Ready, since then.
+    Ready { since: Instant },
+    /// Was ready, since then; does not answer now.
+    Unhealthy { since: Instant },
+    /// Told to stop.
+    Stopping,
+}
+
+/// What comes after a stop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Then {
+    /// Nothing: it was asked for.
+    Rest,
+    /// Another start.
+    Again,
+    /// It was stopped because it had failed.
+    Fail(Refusal),
+}
+
+/// What can happen to a service without anybody asking for it.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// A need has come up, or has failed to.
+    Need(ServiceName, Result<(), Refusal>),
+    /// The main process has ended.
+    Ended,
+    /// The prober has found something out.
+    Report(Report),
+    /// A deadline has passed.
+    Deadline,
+    /// It is time for the next try.
+    Due,
+}
+
+impl Phase {
+    /// The next event. Cancel-safe: nothing is lost when it is dropped.
+    pub(super) async fn event(&mut self) -> Event {
+        match self {
+            Self::Down(_) => pending().await,
+            Self::Waiting(waiting) => match waiting.needs.next().await {
+                Some((name, result)) => Event::Need(name, result),
+                None => pending().await,
+            },
+            Self::BackingOff(retry) => {
+                sleep_until(retry.due).await;
+                Event::Due
+            }
+            Self::Up(up) => {
+                let Up {
+                    process,
+                    prober,
+                    deadline,
+                    ..
+                } = &mut **up;
+                tokio::select! {
+                    biased;
+                    () = process.ended() => Event::Ended,
+                    report = next_report(prober) => Event::Report(report),
+                    () = passed(*deadline) => Event::Deadline,
+                }
+            }
+        }
+    }
+}
+
+async fn next_report(prober: &mut Option<Prober>) -> Report {
+    match prober {
+        Some(prober) => prober.next().await,
+        None => pending().await,
+    }
+}
+
+async fn passed(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => pending().await,
+    }
+}

@@ -1,0 +1,332 @@
+//! The services of one sandbox as a whole: finds the owner of each, knows who needs whom, brings
+//! services back and stops them all. Holds no state of any service: that is asked of its owner.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::future::join_all;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::owner::{Await, Control, Origin, Owner, Refusal};
+use super::spawn::Base;
+use super::store::{Record, Store};
+use super::wire::ServiceObject;
+use crate::model::{
+    Condition, Need, NeedTarget, Secrets, ServiceGoal, ServiceKind, ServiceName, ServiceSpec,
+};
+
+/// How to reach the owner of a service.
+#[derive(Debug, Clone)]
+pub(super) struct Handle {
+    /// Its queue.
+    pub controls: mpsc::UnboundedSender<Control>,
+    /// What it last published.
+    pub object: watch::Receiver<Arc<ServiceObject>>,
+    /// Counts the batches of lines in its log.
+    pub tick: watch::Receiver<u64>,
+}
+
+impl Handle {
+    /// Queues a control and waits for what the owner says to it.
+    pub(super) async fn ask(
+        &self,
+        control: impl FnOnce(oneshot::Sender<Result<(), Refusal>>) -> Control,
+    ) -> Result<(), Refusal> {
+        let (reply, answer) = oneshot::channel();
+        let gone = |_| Refusal::gone();
+        self.controls
+            .send(control(reply))
+            .map_err(|_| Refusal::gone())?;
+        answer.await.map_err(gone)?
+    }
+
+    fn spec(&self) -> Option<ServiceSpec> {
+        self.object.borrow().definition.clone()
+    }
+}
+
+/// One sandbox.
+#[derive(Debug)]
+pub(super) struct Sandbox {
+    pub store: Store,
+    pub base: Base,
+    /// Set as soon as everything is to stop: nothing is started any more.
+    pub closing: CancellationToken,
+    /// Set when everything has stopped: whoever still waits for a change is answered.
+    pub closed: CancellationToken,
+    services: Mutex<BTreeMap<ServiceName, Handle>>,
+    /// Held while a definition is checked and stored, so that two at once cannot close a cycle.
+    defining: tokio::sync::Mutex<()>,
+}
+
+impl Sandbox {
+    pub(super) fn new(store: Store, base: Base) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            base,
+            closing: CancellationToken::new(),
+            closed: CancellationToken::new(),
+            services: Mutex::default(),
+            defining: tokio::sync::Mutex::default(),
+        })
+    }
+
+    fn services(&self) -> MutexGuard<'_, BTreeMap<ServiceName, Handle>> {
+        // The map is whole after every statement, so a panic elsewhere cannot have torn it.
+        self.services.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The owner of one service.
+    pub(super) fn handle(&self, name: &ServiceName) -> Option<Handle> {
+        self.services().get(name).cloned()
+    }
+
+    /// Every owner, by name.
+    pub(super) fn handles(&self) -> BTreeMap<ServiceName, Handle> {
+        self.services().clone()
+    }
+
+    /// Called by an owner that has removed its service.
+    pub(super) fn forget(&self, name: &ServiceName) {
+        self.services().remove(name);
+    }
+
+    /// Makes owners for the kept definitions.
+    pub(super) fn load(self: &Arc<Self>) -> io::Result<()> {
+        let mut records = self.store.load()?;
+        for (name, running) in self.store.running()? {
+            if let Some(record) = records.get_mut(&name)
+                && record.definition.kind == ServiceKind::Task
+            {
+                tracing::warn!(service = %name, pid = running.pid, "a task was interrupted");
+                record.error = Some("interrupted when the supervisor ended".to_owned());
+            }
+            self.store.clear_running(&name)?;
+        }
+        for (name, record) in records {
+            self.register(name, record, Secrets::default());
+        }
+        Ok(())
+    }
+
+    fn register(self: &Arc<Self>, name: ServiceName, record: Record, secrets: Secrets) -> Handle {
+        let handle = Owner::start(self.clone(), name.clone(), record, secrets);
+        self.services().insert(name, handle.clone());
+        handle
+    }
+
+    /// Stores a definition, new or changed; kept on disk when this returns.
+    pub(super) async fn define(
+        self: &Arc<Self>,
+        name: &ServiceName,
+        spec: ServiceSpec,
+        secrets: Secrets,
+    ) -> Result<Handle, Refusal> {
+        let _one_at_a_time = self.defining.lock().await;
+        let needs = |of: &ServiceName| {
+            if of == name {
+                Some(local_needs(&spec))
+            } else {
+                self.needs_of(of)
+            }
+        };
+        if let Some(cycle) = find_cycle(name, needs) {
+            return Err(Refusal::cycle(&cycle).at_put());
+        }
+        if let Some(handle) = self.handle(name) {
+            let spec = Box::new(spec);
+            let define = |reply| Control::Define {
+                spec,
+                secrets,
+                reply,
+            };
+            handle.ask(define).await?;
+            return Ok(handle);
+        }
+        let record = Record::new(spec);
+        let (store, key, kept) = (self.store.clone(), name.clone(), record.clone());
+        let saved = tokio::task::spawn_blocking(move || store.save(&key, &kept)).await;
+        saved
+            .map_err(io::Error::other)
+            .and_then(|saved| saved)
+            .map_err(|error| Refusal::internal(format!("the definition is not stored: {error}")))?;
+        Ok(self.register(name.clone(), record, secrets))
+    }
+
+    fn needs_of(&self, name: &ServiceName) -> Option<Vec<ServiceName>> {
+        let spec = self.handle(name)?.spec()?;
+        Some(local_needs(&spec))
+    }
+
+    /// Whether everything that `name` needs, at any distance, is defined, and without a cycle.
+    pub(super) fn check_needs(&self, name: &ServiceName) -> Result<(), Refusal> {
+        if let Some(cycle) = find_cycle(name, |of| self.needs_of(of)) {
+            return Err(Refusal::cycle(&cycle));
+        }
+        let mut seen = BTreeSet::new();
+        let mut queue = vec![name.clone()];
+        while let Some(from) = queue.pop() {
+            for need in self.needs_of(&from).unwrap_or_default() {
+                if self.handle(&need).is_none() {
+                    return Err(Refusal::missing_need(&from, &need));
+                }
+                if seen.insert(need.clone()) {
+                    queue.push(need);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings one need of a service to its condition, starting it if it is not up.
+    pub(super) async fn ensure(
+        self: Arc<Self>,
+        need: ServiceName,
+        condition: Condition,
+        origin: Origin,
+    ) -> Result<(), Refusal> {
+        let failed = |refusal: Refusal| refusal.of_need(&need);
+        let handle = self.handle(&need).ok_or_else(Refusal::gone);
+        let start = |reply| Control::Start {
+            until: Await::Condition(condition),
+            origin,
+            secrets: Secrets::default(),
+            reply,
+        };
+        handle.map_err(failed)?.ask(start).await.map_err(failed)
+    }
+
+    /// Whether a need can be left alone when a service comes back without having been asked for:
+    /// what was stopped on request stays stopped.
+    pub(super) fn rests_on_request(&self, need: &ServiceName) -> bool {
+        self.handle(need)
+            .is_some_and(|handle| handle.object.borrow().desired == "down")
+    }
+
+    /// Starts what was running when the last supervisor ended. Order comes from the needs.
+    pub(super) fn bring_back(&self) {
+        for handle in self.handles().into_values() {
+            let object = handle.object.borrow().clone();
+            let kind = object.definition.as_ref().map(|spec| spec.kind);
+            if object.desired != "up" || kind == Some(ServiceKind::Task) {
+                continue;
+            }
+            let (reply, _) = oneshot::channel();
+            // An owner that has gone has nothing to bring back.
+            let _ = handle.controls.send(Control::Start {
+                until: Await::Accepted,
+                origin: Origin::BroughtBack,
+                secrets: Secrets::default(),
+                reply,
+            });
+        }
+    }
+
+    /// Stops every service, each before what it needs. What was asked for stays asked for.
+    pub(super) async fn halt(&self) {
+        self.closing.cancel();
+        let mut left = self.handles();
+        while !left.is_empty() {
+            let needed: BTreeSet<_> = left.values().filter_map(Handle::spec).collect_needs();
+            let mut wave: Vec<_> = left
+                .keys()
+                .filter(|name| !needed.contains(*name))
+                .cloned()
+                .collect();
+            if wave.is_empty() {
+                wave = left.keys().cloned().collect();
+            }
+            let halting = wave.iter().filter_map(|name| left.remove(name));
+            let halting: Vec<_> = halting.collect();
+            join_all(halting.iter().map(|handle| handle.ask(Control::Halt))).await;
+        }
+    }
+}
+
+trait CollectNeeds {
+    fn collect_needs(self) -> BTreeSet<ServiceName>;
+}
+
+impl<I: Iterator<Item = ServiceSpec>> CollectNeeds for I {
+    fn collect_needs(self) -> BTreeSet<ServiceName> {
+        self.flat_map(|spec| local_needs(&spec)).collect()
+    }
+}
+
+/// The needs in the same sandbox with their conditions. Others are not this supervisor's business.
+pub(super) fn conditions(spec: &ServiceSpec) -> impl Iterator<Item = (ServiceName, Condition)> {
+    let local = |need: &Need| match &need.target {
+        NeedTarget::Local(name) => Some((name.clone(), need.condition)),
+        NeedTarget::Remote(_) | NeedTarget::Sandbox(_) => None,
+    };
+    spec.needs.iter().filter_map(local)
+}
+
+fn local_needs(spec: &ServiceSpec) -> Vec<ServiceName> {
+    conditions(spec).map(|(name, _)| name).collect()
+}
+
+/// What a goal is called on the wire.
+pub(super) fn goal_word(goal: ServiceGoal) -> &'static str {
+    match goal {
+        ServiceGoal::Running => "up",
+        ServiceGoal::Stopped => "down",
+    }
+}
+
+/// The shortest way from a service back to one that was met before, as `a, b, a`.
+fn find_cycle(
+    start: &ServiceName,
+    needs: impl Fn(&ServiceName) -> Option<Vec<ServiceName>>,
+) -> Option<Vec<ServiceName>> {
+    let mut path = Vec::new();
+    let mut done = BTreeSet::new();
+    // Each entry: a service on the path, and what of its needs is still to be looked at.
+    path.push((start.clone(), needs(start)?));
+    while let Some((name, rest)) = path.last_mut() {
+        let Some(next) = rest.pop() else {
+            done.insert(name.clone());
+            path.pop();
+            continue;
+        };
+        if let Some(at) = path.iter().position(|(name, _)| *name == next) {
+            let mut cycle: Vec<_> = path[at..].iter().map(|(name, _)| name.clone()).collect();
+            cycle.push(next);
+            return Some(cycle);
+        }
+        if !done.contains(&next) {
+            let needs = needs(&next).unwrap_or_default();
+            path.push((next, needs));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> ServiceName {
+        ServiceName::new(text).unwrap()
+    }
+
+    #[test]
+    fn cycles_are_found_and_diamonds_are_not() {
+        let graph = |edges: &'static [(&str, &str)]| {
+            move |of: &ServiceName| {
+                let needs = edges.iter().filter(|(from, _)| *from == of.as_str());
+                Some(needs.map(|(_, to)| name(to)).collect())
+            }
+        };
+        let diamond = graph(&[("a", "b"), ("a", "c"), ("b", "d"), ("c", "d")]);
+        assert_eq!(find_cycle(&name("a"), diamond), None);
+        let ring = graph(&[("a", "b"), ("b", "c"), ("c", "a")]);
+        let cycle = find_cycle(&name("a"), ring).unwrap();
+        assert_eq!(cycle, ["a", "b", "c", "a"].map(name));
+        let beyond = graph(&[("a", "b"), ("b", "c"), ("c", "b")]);
+        let cycle = find_cycle(&name("a"), beyond).unwrap();
+        assert_eq!(cycle, ["b", "c", "b"].map(name));
+    }
+}

@@ -1,0 +1,173 @@
+//! The supervisor's process: takes the folder, clears what an earlier one left, serves, brings
+//! services back, and stops them when told to.
+
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use axum::serve::Listener;
+use tokio::net::unix::SocketAddr;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::api;
+use super::launch::READY;
+use super::os::{self, SocketPath};
+use super::sandbox::Sandbox;
+use super::spawn::Base;
+use super::store::Store;
+
+/// How long open connections are given to take their last answer.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// Why a supervisor ended otherwise than it was told to.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ServeError {
+    #[error("another supervisor runs this sandbox: {0}")]
+    Taken(std::path::PathBuf),
+    #[error("{0}: {1}")]
+    Io(&'static str, #[source] io::Error),
+}
+
+fn at(what: &'static str) -> impl Fn(io::Error) -> ServeError {
+    move |error| ServeError::Io(what, error)
+}
+
+/// Runs until SIGTERM, SIGINT or a shutdown request. To be called on the main thread, which must
+/// outlive every service: the kernel kills a service when the thread that forked it ends.
+pub(super) fn run(dir: &Path) -> Result<(), ServeError> {
+    let store = Store::open(dir).map_err(at("the sandbox's folder cannot be used"))?;
+    let lock = store.lock().map_err(at("the lock cannot be taken"))?;
+    let Some(_lock) = lock else {
+        return Err(ServeError::Taken(store.dir().to_owned()));
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(8)
+        .build()
+        .map_err(at("the runtime cannot be built"))?;
+    runtime.block_on(supervise(store))
+}
+
+async fn supervise(store: Store) -> Result<(), ServeError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(at("signals"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(at("signals"))?;
+    kill_leftovers(&store)
+        .await
+        .map_err(at("processes of an earlier supervisor"))?;
+    let base = base(&store).map_err(at("sandbox.json cannot be read"))?;
+    let socket = SocketPath::open(store.dir()).map_err(at("the sandbox's folder"))?;
+    let listener = bind(socket.path()).map_err(at("the socket cannot be bound"))?;
+    let sandbox = Sandbox::new(store, base);
+    sandbox
+        .load()
+        .map_err(at("the definitions cannot be read"))?;
+    let closed = sandbox.closed.clone();
+    let serving = axum::serve(Guarded(listener), api::router(sandbox.clone()))
+        .with_graceful_shutdown(async move { closed.cancelled().await });
+    let serving = tokio::spawn(serving.into_future());
+    tell_ready();
+    sandbox.bring_back();
+    tracing::info!(pid = std::process::id(), "serves");
+    tokio::select! {
+        _ = terminate.recv() => sandbox.halt().await,
+        _ = interrupt.recv() => sandbox.halt().await,
+        () = sandbox.closed.cancelled() => {}
+    }
+    // From here on nobody can connect, so a client takes this supervisor for gone.
+    let _ = std::fs::remove_file(socket.path());
+    sandbox.closed.cancel();
+    let _ = tokio::time::timeout(LAST_ANSWERS, serving).await;
+    tracing::info!("ends");
+    Ok(())
+}
+
+/// What a supervisor that was killed has left running is killed too: nobody reads its output any
+/// more, and its successor starts it anew.
+async fn kill_leftovers(store: &Store) -> io::Result<()> {
+    let Ok(boot_id) = os::boot_id() else {
+        return Ok(());
+    };
+    for (name, running) in store.running()? {
+        if running.boot_id == boot_id {
+            tracing::warn!(service = %name, pid = running.pid, "clears a process left behind");
+            os::kill_session(running.pid, running.start_time).await?;
+        }
+    }
+    Ok(())
+}
+
+/// What every service gets. The one place that reads the supervisor's own environment.
+fn base(store: &Store) -> io::Result<Base> {
+    let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let own = nix::unistd::User::from_uid(nix::unistd::Uid::effective())
+        .ok()
+        .flatten();
+    let (user, home) = match own {
+        Some(own) => (own.name, own.dir.to_string_lossy().into_owned()),
+        None => (String::new(), String::new()),
+    };
+    let or = |value: String, otherwise: &str| match value.is_empty() {
+        true => otherwise.to_owned(),
+        false => value,
+    };
+    Ok(Base {
+        path: var("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".to_owned()),
+        home: var("HOME").unwrap_or_else(|| or(home, "/")),
+        user: or(user, "nobody"),
+        lang: var("LANG").unwrap_or_else(|| "C.UTF-8".to_owned()),
+        workspace: store.workspace()?,
+    })
+}
+
+/// The lock is held, so a socket that is there belongs to nobody.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Tells the launcher, which waits for this line, and lets go of the pipe to it.
+fn tell_ready() {
+    let mut stdout = io::stdout();
+    // A launcher that has gone does not matter.
+    let _ = writeln!(stdout, "{READY}").and_then(|()| stdout.flush());
+    if let Ok(null) = std::fs::File::options().write(true).open("/dev/null") {
+        let _ = rustix::stdio::dup2_stdout(&null);
+    }
+}
+
+/// Lets only the sandbox's owner and root in.
+struct Guarded(UnixListener);
+
+impl Listener for Guarded {
+    type Io = UnixStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (UnixStream, SocketAddr) {
+        let own = rustix::process::geteuid().as_raw();
+        loop {
+            match self.0.accept().await {
+                Ok((stream, address)) => match stream.peer_cred() {
+                    Ok(peer) if peer.uid() == own || peer.uid() == 0 => return (stream, address),
+                    Ok(peer) => tracing::warn!(uid = peer.uid(), "a stranger was turned away"),
+                    Err(error) => tracing::debug!(%error, "a client went before it was let in"),
+                },
+                Err(error) => {
+                    // Out of descriptors, most likely: others are freed meanwhile.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
