@@ -9,18 +9,28 @@ fn curl(method: &str, port: u16, path: &str) -> String {
     let Ok(mut stream) = std::net::TcpStream::connect(("127.0.0.1", port)) else {
         return String::new();
     };
-    write!(stream, "{method} {path} HTTP/1.0\r\nContent-Length: 0\r\n\r\n").unwrap();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.0\r\nContent-Length: 0\r\n\r\n"
+    )
+    .unwrap();
     let mut text = String::new();
     let _ = stream.read_to_string(&mut text);
     text
 }
 
 fn vars(ports: &[(&str, u16)]) -> Vec<String> {
-    ports.iter().flat_map(|(name, port)| ["--var".to_owned(), format!("{name}={port}")]).collect()
+    ports
+        .iter()
+        .flat_map(|(name, port)| ["--var".to_owned(), format!("{name}={port}")])
+        .collect()
 }
 
 fn with<'a>(vars: &'a [String], rest: &[&'a str]) -> Vec<&'a str> {
-    vars.iter().map(String::as_str).chain(rest.iter().copied()).collect()
+    vars.iter()
+        .map(String::as_str)
+        .chain(rest.iter().copied())
+        .collect()
 }
 
 // The quickstart is run by tests/lifecycle.rs.
@@ -29,7 +39,11 @@ fn with<'a>(vars: &'a [String], rest: &[&'a str]) -> Vec<&'a str> {
 fn monorepo_overlays_profiles_and_secrets() {
     let project = Project::example("monorepo");
     let [accounts, gateway, echo] = [free_port(), free_port(), free_port()];
-    let vars = vars(&[("accounts_port", accounts), ("gateway_port", gateway), ("echo_port", echo)]);
+    let vars = vars(&[
+        ("accounts_port", accounts),
+        ("gateway_port", gateway),
+        ("echo_port", echo),
+    ]);
 
     project.ok(&with(&vars, &["apply", "--yes"]));
     assert!(curl("GET", gateway, "/").contains("info: local account"));
@@ -39,10 +53,18 @@ fn monorepo_overlays_profiles_and_secrets() {
     project.ok(&with(&vars, &["--profile", "debug", "destroy", "--yes"]));
 
     let staging = ["-f", "gabion.yaml", "-f", "gabion.staging.yaml"];
-    let all: Vec<&str> = staging.iter().copied().chain(with(&vars, &["apply", "--yes"])).collect();
+    let all: Vec<&str> = staging
+        .iter()
+        .copied()
+        .chain(with(&vars, &["apply", "--yes"]))
+        .collect();
     project.ok(&all);
     assert!(curl("GET", gateway, "/").contains("warning: local account"));
-    let all: Vec<&str> = staging.iter().copied().chain(with(&vars, &["destroy", "--yes"])).collect();
+    let all: Vec<&str> = staging
+        .iter()
+        .copied()
+        .chain(with(&vars, &["destroy", "--yes"]))
+        .collect();
     project.ok(&all);
 }
 
@@ -56,11 +78,17 @@ fn shop_takes_orders_and_ships_them() {
         project.run_as(nobody.uid.as_raw(), nobody.gid.as_raw());
     }
     let [postgres, redis, api] = [free_port(), free_port(), free_port()];
-    let vars = vars(&[("postgres_port", postgres), ("redis_port", redis), ("api_port", api)]);
+    let vars = vars(&[
+        ("postgres_port", postgres),
+        ("redis_port", redis),
+        ("api_port", api),
+    ]);
     project.ok(&with(&vars, &["apply", "--yes"]));
 
     assert!(curl("POST", api, "/orders/tea").contains("\"id\": 1"));
-    eventually("the order is shipped", || curl("GET", api, "/orders").contains("\"shipped\": true"));
+    eventually("the order is shipped", || {
+        curl("GET", api, "/orders").contains("\"shipped\": true")
+    });
     let logs = project.ok(&with(&vars, &["logs", "web/worker"]));
     assert!(logs.stdout().contains("shipped order 1"), "{logs}");
 

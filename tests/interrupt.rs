@@ -18,19 +18,27 @@ fn twenty(stack: &str) -> String {
             0 | 10 => String::new(),
             _ => format!(", needs: [s{}]", index - 1 - index % 2),
         };
-        let needs = if index == 10 { ", needs: [one/s9]".to_owned() } else { needs };
+        let needs = if index == 10 {
+            ", needs: [one/s9]".to_owned()
+        } else {
+            needs
+        };
         text += &format!("      s{index}: {{ cmd: sleep, args: ['1000']{needs} }}\n");
     }
     text
 }
 
 fn kill(child: &Child, signal: &str) {
-    Command::new("kill").args([signal, &child.id().to_string()]).output().unwrap();
+    Command::new("kill")
+        .args([signal, &child.id().to_string()])
+        .output()
+        .unwrap();
 }
 
 fn states(project: &Project) -> Vec<(String, String)> {
     let services = project.services();
-    let state = |(address, row): (String, Value)| (address, row["state"].as_str().unwrap().to_owned());
+    let state =
+        |(address, row): (String, Value)| (address, row["state"].as_str().unwrap().to_owned());
     services.into_iter().map(state).collect()
 }
 
@@ -69,9 +77,16 @@ fn an_apply_killed_at_any_event_is_finished_by_the_next() {
         assert_eq!(states(&project), expected, "killed at event {event}");
         assert_eq!(sleepers(&project), 20, "killed at event {event}");
         let plan = project.ok(&["plan", "--detailed-exitcode"]);
-        assert!(plan.stdout().contains("No changes"), "killed at event {event}\n{plan}");
+        assert!(
+            plan.stdout().contains("No changes"),
+            "killed at event {event}\n{plan}"
+        );
         project.ok(&["destroy", "--yes"]);
-        assert_eq!(project.processes(), Vec::<u32>::new(), "killed at event {event}");
+        assert_eq!(
+            project.processes(),
+            Vec::<u32>::new(),
+            "killed at event {event}"
+        );
     }
 }
 
@@ -96,14 +111,20 @@ fn waiting(project: &Project) -> Child {
         .spawn()
         .unwrap();
     eventually("box/slow is starting", || {
-        project.services().get("box/slow").is_some_and(|row| row["state"] == "starting")
+        project
+            .services()
+            .get("box/slow")
+            .is_some_and(|row| row["state"] == "starting")
     });
     apply
 }
 
 fn end(apply: Child) -> (Option<i32>, String) {
     let output = apply.wait_with_output().unwrap();
-    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    (
+        output.status.code(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    )
 }
 
 #[test]
@@ -151,8 +172,14 @@ fn a_second_apply_is_told_who_is_at_work_and_leaves_or_waits() {
     let first = waiting(&project);
     let refused = project.run(&["apply", "--yes"]);
     assert_eq!(refused.code(), Some(1), "{refused}");
-    assert!(refused.stderr().contains("locked by `gabion apply`"), "{refused}");
-    assert!(refused.stderr().contains(&first.id().to_string()), "{refused}");
+    assert!(
+        refused.stderr().contains("locked by `gabion apply`"),
+        "{refused}"
+    );
+    assert!(
+        refused.stderr().contains(&first.id().to_string()),
+        "{refused}"
+    );
 
     let mut second = project
         .command(&["apply", "--yes", "--lock-timeout", "5m"])

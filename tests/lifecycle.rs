@@ -8,12 +8,20 @@ use serde_json::Value;
 
 fn quickstart() -> (Project, [String; 4]) {
     let [store, api] = [free_port(), free_port()];
-    let vars = ["--var".into(), format!("store_port={store}"), "--var".into(), format!("api_port={api}")];
+    let vars = [
+        "--var".into(),
+        format!("store_port={store}"),
+        "--var".into(),
+        format!("api_port={api}"),
+    ];
     (Project::example("quickstart"), vars)
 }
 
 fn with<'a>(vars: &'a [String; 4], rest: &[&'a str]) -> Vec<&'a str> {
-    vars.iter().map(String::as_str).chain(rest.iter().copied()).collect()
+    vars.iter()
+        .map(String::as_str)
+        .chain(rest.iter().copied())
+        .collect()
 }
 
 fn get(port: &str, path: &str) -> String {
@@ -48,15 +56,24 @@ fn the_quickstart_comes_up_changes_and_goes_away() {
 
     // Nothing to do, said so.
     let again = run(&["plan", "--detailed-exitcode"]);
-    assert!(again.stdout().to_lowercase().contains("no changes"), "{again}");
+    assert!(
+        again.stdout().to_lowercase().contains("no changes"),
+        "{again}"
+    );
     let again = run(&["apply", "--yes"]);
-    assert!(again.stdout().to_lowercase().contains("no changes"), "{again}");
+    assert!(
+        again.stdout().to_lowercase().contains("no changes"),
+        "{again}"
+    );
 
     // One edited argument: one change, one new pid.
     project.edit("GREETING: Hello", "GREETING: Goodbye");
     let plan = project.run(&with(&vars, &["plan", "--detailed-exitcode"]));
     assert_eq!(plan.code(), Some(2), "{plan}");
-    assert!(plan.stdout().contains("0 to add, 1 to change, 0 to delete"), "{plan}");
+    assert!(
+        plan.stdout().contains("0 to add, 1 to change, 0 to delete"),
+        "{plan}"
+    );
     assert!(plan.stdout().contains("GREETING"), "{plan}");
     run(&["apply", "--yes"]);
     let after = project.services();
@@ -71,10 +88,16 @@ fn the_quickstart_comes_up_changes_and_goes_away() {
     let start = text.find("      clock:").unwrap();
     project.write("gabion.yaml", &text[..start]);
     let plan = run(&["plan"]);
-    assert!(plan.stdout().contains("0 to add, 0 to change, 1 to delete"), "{plan}");
+    assert!(
+        plan.stdout().contains("0 to add, 0 to change, 1 to delete"),
+        "{plan}"
+    );
     run(&["apply", "--yes"]);
     let left = project.services();
-    assert_eq!(left.keys().collect::<Vec<_>>(), ["data/seed", "data/store", "web/api"]);
+    assert_eq!(
+        left.keys().collect::<Vec<_>>(),
+        ["data/seed", "data/store", "web/api"]
+    );
     for (address, row) in &left {
         assert_eq!(row["pid"], after[address]["pid"], "{address}");
     }
@@ -111,7 +134,10 @@ sandboxes:
     assert!(story.contains("exited with 3"), "{run}");
     assert!(story.contains("│ the reason"), "{run}");
     assert!(story.contains("gabion logs box/broken"), "{run}");
-    assert!(story.contains("box/dependent") && story.contains("needs box/broken"), "{run}");
+    assert!(
+        story.contains("box/dependent") && story.contains("needs box/broken"),
+        "{run}"
+    );
     let services = project.services();
     assert_eq!(services["box/independent"]["state"], "running");
     assert_eq!(services["box/dependent"]["state"], "stopped");
@@ -119,7 +145,10 @@ sandboxes:
 
     // Mended, the next apply does the rest and leaves the independent one alone.
     let pid = project.pid("box/independent");
-    project.edit("'echo the reason >&2; exit 3'", "'echo never; exec sleep 1000'");
+    project.edit(
+        "'echo the reason >&2; exit 3'",
+        "'echo never; exec sleep 1000'",
+    );
     project.ok(&["apply", "--yes"]);
     assert_eq!(project.services()["box/further"]["state"], "running");
     assert_eq!(project.pid("box/independent"), pid);

@@ -27,7 +27,11 @@ struct Watch {
 
 impl Watch {
     fn start(project: &Project, args: &[&str]) -> Self {
-        let args: Vec<&str> = ["watch", "--interval", "100ms"].iter().chain(args).copied().collect();
+        let args: Vec<&str> = ["watch", "--interval", "100ms"]
+            .iter()
+            .chain(args)
+            .copied()
+            .collect();
         let mut child = project
             .command(&args)
             .stdout(Stdio::piped())
@@ -43,7 +47,11 @@ impl Watch {
                 }
             }
         });
-        Self { child, lines, seen: Vec::new() }
+        Self {
+            child,
+            lines,
+            seen: Vec::new(),
+        }
     }
 
     /// Reads until a line contains all of `parts`.
@@ -62,7 +70,10 @@ impl Watch {
     }
 
     fn interrupt(mut self) {
-        Command::new("kill").args(["-INT", &self.child.id().to_string()]).output().unwrap();
+        Command::new("kill")
+            .args(["-INT", &self.child.id().to_string()])
+            .output()
+            .unwrap();
         assert!(self.child.wait().unwrap().success());
     }
 }
@@ -88,13 +99,22 @@ fn it_follows_the_manifest_and_keeps_everything_while_it_is_broken() {
 
     let good = project.read("gabion.yaml");
     let two = project.pid("box/two");
-    project.write("gabion.yaml", &good.replace("command: exec sleep 2002", "comand: exec sleep 3"));
+    project.write(
+        "gabion.yaml",
+        &good.replace("command: exec sleep 2002", "comand: exec sleep 3"),
+    );
     watch.expect(&["not valid, nothing changed"]);
     watch.expect(&["did you mean"]);
     assert_eq!((project.pid("box/one"), project.pid("box/two")), (one, two));
 
     // An editor that saves by renaming.
-    project.write("gabion.yaml.new", &good.replace("services:", "services:\n      three: { command: exec sleep 3 }"));
+    project.write(
+        "gabion.yaml.new",
+        &good.replace(
+            "services:",
+            "services:\n      three: { command: exec sleep 3 }",
+        ),
+    );
     std::fs::rename(project.path("gabion.yaml.new"), project.path("gabion.yaml")).unwrap();
     watch.expect(&["box/three", "started"]);
     assert_eq!((project.pid("box/one"), project.pid("box/two")), (one, two));
@@ -112,7 +132,10 @@ fn it_heals_what_died_or_was_taken_away() {
 
     // A killed service: its supervisor brings it back, watch says so.
     let pid = project.pid("box/one");
-    Command::new("kill").args(["-9", &pid.to_string()]).output().unwrap();
+    Command::new("kill")
+        .args(["-9", &pid.to_string()])
+        .output()
+        .unwrap();
     watch.expect(&["box/one", "was killed (signal KILL)", "running again"]);
     assert_ne!(project.pid("box/one"), pid);
 
@@ -123,10 +146,16 @@ fn it_heals_what_died_or_was_taken_away() {
     // A supervisor that was killed, with everything in its sandbox.
     let status = project.status(&[]);
     let supervisor = status["sandboxes"][0]["supervisor_pid"].as_u64().unwrap();
-    Command::new("kill").args(["-9", &supervisor.to_string()]).output().unwrap();
+    Command::new("kill")
+        .args(["-9", &supervisor.to_string()])
+        .output()
+        .unwrap();
     watch.expect(&["box", "was down", "started"]);
     eventually("both run again", || {
-        project.services().values().all(|row| row["state"] == "running")
+        project
+            .services()
+            .values()
+            .all(|row| row["state"] == "running")
     });
     watch.interrupt();
 }

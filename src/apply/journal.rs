@@ -40,14 +40,19 @@ impl Journal {
     pub fn history(&self) -> History {
         let mut recent: BTreeMap<String, VecDeque<Duration>> = BTreeMap::new();
         for entry in read(&self.path).into_iter().filter(|entry| entry.ok) {
-            let Ok(duration) = Duration::try_from_secs_f64(entry.seconds) else { continue };
+            let Ok(duration) = Duration::try_from_secs_f64(entry.seconds) else {
+                continue;
+            };
             let durations = recent.entry(entry.action).or_default();
             durations.push_back(duration);
             if durations.len() > REMEMBERED {
                 durations.pop_front();
             }
         }
-        recent.into_iter().map(|(action, durations)| (action, durations.into())).collect()
+        recent
+            .into_iter()
+            .map(|(action, durations)| (action, durations.into()))
+            .collect()
     }
 
     /// Adds the finished actions among `events`.
@@ -56,18 +61,32 @@ impl Journal {
         for event in events {
             let (action, seconds, ok) = match &event.what {
                 What::ActionDone { action, seconds } => (action, *seconds, true),
-                What::ActionFailed { action, seconds, .. } => (action, *seconds, false),
+                What::ActionFailed {
+                    action, seconds, ..
+                } => (action, *seconds, false),
                 _ => continue,
             };
             let action = action.action.clone();
-            serde_json::to_writer(&mut lines, &Entry { at: event.at, action, seconds, ok })?;
+            serde_json::to_writer(
+                &mut lines,
+                &Entry {
+                    at: event.at,
+                    action,
+                    seconds,
+                    ok,
+                },
+            )?;
             lines.push(b'\n');
         }
         if lines.is_empty() {
             return Ok(());
         }
         let mut options = std::fs::OpenOptions::new();
-        let mut file = options.create(true).append(true).mode(0o600).open(&self.path)?;
+        let mut file = options
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(&self.path)?;
         file.write_all(&lines)?;
         if file.metadata()?.len() > MAX_SIZE {
             self.drop_older_half()?;
@@ -89,7 +108,11 @@ impl Journal {
 }
 
 fn read(path: &Path) -> Vec<Entry> {
-    let Ok(file) = std::fs::File::open(path) else { return Vec::new() };
+    let Ok(file) = std::fs::File::open(path) else {
+        return Vec::new();
+    };
     let lines = BufReader::new(file).lines().map_while(Result::ok);
-    lines.filter_map(|line| serde_json::from_str(&line).ok()).collect()
+    lines
+        .filter_map(|line| serde_json::from_str(&line).ok())
+        .collect()
 }

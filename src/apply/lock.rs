@@ -41,7 +41,11 @@ pub enum LockError {
 
 fn describe(holder: &Option<Holder>) -> String {
     match holder {
-        Some(Holder { pid, command, since }) => {
+        Some(Holder {
+            pid,
+            command,
+            since,
+        }) => {
             format!("`{command}` (process {pid}, since {since:.0})")
         }
         None => "another process".to_owned(),
@@ -64,7 +68,10 @@ impl StackLock {
         timeout: Duration,
         on_wait: impl FnOnce(Option<&Holder>),
     ) -> Result<Self, LockError> {
-        let failed = |source| LockError::Io { path: path.to_owned(), source };
+        let failed = |source| LockError::Io {
+            path: path.to_owned(),
+            source,
+        };
         if let Some(lock) = try_acquire(path, command).map_err(failed)? {
             return Ok(lock);
         }
@@ -80,7 +87,9 @@ impl StackLock {
         std::thread::spawn(move || sender.send(wait_acquire(&owned, &command)));
         match tokio::time::timeout(timeout, receiver).await {
             Ok(Ok(result)) => result.map_err(failed),
-            Ok(Err(_)) | Err(_) => Err(LockError::Held { holder: read_holder(path) }),
+            Ok(Err(_)) | Err(_) => Err(LockError::Held {
+                holder: read_holder(path),
+            }),
         }
     }
 }
@@ -116,7 +125,13 @@ fn wait_acquire(path: &Path, command: &str) -> io::Result<StackLock> {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
 }
 
 /// Whether the open file is still the one that `path` names.
@@ -136,12 +151,19 @@ fn sign(mut file: File, path: &Path, command: &str) -> io::Result<StackLock> {
     file.set_len(0)?;
     file.seek(SeekFrom::Start(0))?;
     file.write_all(&serde_json::to_vec(&holder)?)?;
-    Ok(StackLock { path: path.to_owned(), _file: file })
+    Ok(StackLock {
+        path: path.to_owned(),
+        _file: file,
+    })
 }
 
 fn read_holder(path: &Path) -> Option<Holder> {
     let mut text = String::new();
-    File::open(path).ok()?.take(4096).read_to_string(&mut text).ok()?;
+    File::open(path)
+        .ok()?
+        .take(4096)
+        .read_to_string(&mut text)
+        .ok()?;
     serde_json::from_str(&text).ok()
 }
 
@@ -153,10 +175,14 @@ mod tests {
     async fn a_second_holder_is_told_who_holds_it_and_gets_it_afterwards() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("shop.lock");
-        let first = StackLock::acquire(&path, "gabion apply", Duration::ZERO, |_| {}).await.unwrap();
+        let first = StackLock::acquire(&path, "gabion apply", Duration::ZERO, |_| {})
+            .await
+            .unwrap();
         let refused = StackLock::acquire(&path, "gabion destroy", Duration::ZERO, |_| {}).await;
         let message = refused.unwrap_err().to_string();
-        assert!(message.contains("`gabion apply`") && message.contains(&std::process::id().to_string()));
+        assert!(
+            message.contains("`gabion apply`") && message.contains(&std::process::id().to_string())
+        );
 
         let (told, heard) = tokio::sync::oneshot::channel();
         let second_path = path.clone();

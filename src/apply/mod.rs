@@ -57,7 +57,13 @@ impl Apply<'_> {
     pub async fn run(mut self, plan: &Plan) -> Outcome {
         let began = Instant::now();
         let actions = plan.actions.len();
-        emit(&self.events, What::ApplyStarted { stack: plan.stack.clone(), actions });
+        emit(
+            &self.events,
+            What::ApplyStarted {
+                stack: plan.stack.clone(),
+                actions,
+            },
+        );
         let mut outcome = self.walk(plan).await;
         outcome.seconds = began.elapsed().as_secs_f64();
         emit(&self.events, What::ApplyFinished(outcome.clone()));
@@ -72,7 +78,9 @@ impl Apply<'_> {
         let mut interrupt = *self.interrupt.borrow();
         loop {
             while interrupt == Interrupt::None && graph.working() < self.parallelism.max(1) {
-                let Some(index) = graph.begin_next() else { break };
+                let Some(index) = graph.begin_next() else {
+                    break;
+                };
                 let action = &plan.actions[index];
                 let reference = reference(action);
                 emit(&self.events, What::ActionStarted(reference.clone()));
@@ -141,7 +149,14 @@ impl Apply<'_> {
                 hint: None,
             };
             let action = reference(&plan.actions[index]);
-            emit(&self.events, What::ActionFailed { action, seconds: 0.0, failure });
+            emit(
+                &self.events,
+                What::ActionFailed {
+                    action,
+                    seconds: 0.0,
+                    failure,
+                },
+            );
         }
         for index in graph.never_begun() {
             outcome.skipped += 1;
@@ -151,7 +166,13 @@ impl Apply<'_> {
     }
 
     fn skip(&self, action: &Action, because: SkipReason) {
-        emit(&self.events, What::ActionSkipped { action: reference(action), because });
+        emit(
+            &self.events,
+            What::ActionSkipped {
+                action: reference(action),
+                because,
+            },
+        );
     }
 }
 
@@ -198,9 +219,19 @@ impl Graph {
                 waiters[after.action].push((index, after.until));
             }
         }
-        let open: Vec<usize> = plan.actions.iter().map(|action| action.after.len()).collect();
+        let open: Vec<usize> = plan
+            .actions
+            .iter()
+            .map(|action| action.after.len())
+            .collect();
         let ready = (0..open.len()).filter(|index| open[*index] == 0).collect();
-        Self { state: vec![State::Waiting; open.len()], open, waiters, ready, working: 0 }
+        Self {
+            state: vec![State::Waiting; open.len()],
+            open,
+            waiters,
+            ready,
+            working: 0,
+        }
     }
 
     fn working(&self) -> usize {
@@ -274,7 +305,9 @@ impl Graph {
     }
 
     fn indices(&self, wanted: impl Fn(State) -> bool) -> Vec<usize> {
-        (0..self.state.len()).filter(|index| wanted(self.state[*index])).collect()
+        (0..self.state.len())
+            .filter(|index| wanted(self.state[*index]))
+            .collect()
     }
 }
 
@@ -288,14 +321,25 @@ struct Ticket {
 
 impl Progress for Ticket {
     fn executed(&self) {
-        emit(&self.events, What::ServiceExecuted { action: self.reference.clone() });
+        emit(
+            &self.events,
+            What::ServiceExecuted {
+                action: self.reference.clone(),
+            },
+        );
         // The walk holds the receiver for as long as any ticket lives.
         let _ = self.milestones.send(self.index);
     }
 
     fn waiting(&self, waiting_for: &str) {
         let waiting_for = waiting_for.to_owned();
-        emit(&self.events, What::ActionWaiting { action: self.reference.clone(), waiting_for });
+        emit(
+            &self.events,
+            What::ActionWaiting {
+                action: self.reference.clone(),
+                waiting_for,
+            },
+        );
     }
 }
 
@@ -354,5 +398,8 @@ async fn on_service(
 }
 
 fn misplaced(action: &Action) -> PlatformError {
-    PlatformError::new(format!("`{}` does not fit its address: this is a bug", action.id()))
+    PlatformError::new(format!(
+        "`{}` does not fit its address: this is a bug",
+        action.id()
+    ))
 }

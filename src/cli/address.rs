@@ -38,9 +38,9 @@ fn unknown(address: &Address, desired: &Desired) -> Error {
     let tail = format!("/{text}");
     let close = match candidates.iter().find(|name| name.ends_with(&tail)) {
         Some(name) => Some(*name),
-        None => {
-            similar::get_close_matches(text.as_str(), &candidates, 1, 0.6).first().copied()
-        }
+        None => similar::get_close_matches(text.as_str(), &candidates, 1, 0.6)
+            .first()
+            .copied(),
     };
     Error::Usage {
         message: format!("there is no `{address}` in stack `{}`", desired.stack),
@@ -50,7 +50,9 @@ fn unknown(address: &Address, desired: &Desired) -> Error {
 
 fn names(desired: &Desired) -> Vec<String> {
     let sandboxes = desired.sandboxes.keys().map(ToString::to_string);
-    sandboxes.chain(desired.services().map(|(address, _)| address.to_string())).collect()
+    sandboxes
+        .chain(desired.services().map(|(address, _)| address.to_string()))
+        .collect()
 }
 
 /// Completes addresses from the manifest that the current folder would use.
@@ -68,6 +70,9 @@ fn complete_with(names: fn(&Desired) -> Vec<String>) -> ArgValueCompleter {
         let prefix = current.to_str().unwrap_or_default();
         let names = super::completions::manifest_here().map(|desired| names(&desired));
         let names = names.unwrap_or_default().into_iter();
-        names.filter(|name| name.starts_with(prefix)).map(CompletionCandidate::new).collect()
+        names
+            .filter(|name| name.starts_with(prefix))
+            .map(CompletionCandidate::new)
+            .collect()
     })
 }

@@ -27,11 +27,24 @@ pub struct ApplyArgs {
 
 pub async fn run(context: &Context, args: &ApplyArgs) -> Result<ExitCode> {
     let (loaded, desired) = context.load_valid()?;
-    let _lock = run::lock(context, &desired.stack, "gabion apply", args.run.lock_timeout).await?;
+    let _lock = run::lock(
+        context,
+        &desired.stack,
+        "gabion apply",
+        args.run.lock_timeout,
+    )
+    .await?;
     let mut platforms = context.platforms(&loaded, &desired.stack)?;
     let observed = platforms.observe(&desired).await?;
     let targets = super::address::resolve(&args.targets, &desired, &observed)?;
-    let plan = plan::plan(&desired, &observed, &Options { destroy: false, targets })?;
+    let plan = plan::plan(
+        &desired,
+        &observed,
+        &Options {
+            destroy: false,
+            targets,
+        },
+    )?;
     let execution = Execution {
         context,
         loaded: &loaded,

@@ -32,7 +32,10 @@ pub fn run(args: &CompletionsArgs) -> Result<ExitCode> {
 
 /// What the manifest wants that a command without options would use here.
 pub fn manifest_here() -> Option<Desired> {
-    let files = std::env::var_os("GABION_FILE").map(PathBuf::from).into_iter().collect();
+    let files = std::env::var_os("GABION_FILE")
+        .map(PathBuf::from)
+        .into_iter()
+        .collect();
     let global = Global {
         files,
         profiles: Vec::new(),

@@ -50,17 +50,27 @@ impl Context {
             .with_ansi(color_stderr)
             .with_max_level(level)
             .init();
-        Self { global, color_stdout, color_stderr }
+        Self {
+            global,
+            color_stdout,
+            color_stderr,
+        }
     }
 
     /// Without colour and without a log, for completion.
     pub fn quiet(global: Global) -> Self {
-        Self { global, color_stdout: false, color_stderr: false }
+        Self {
+            global,
+            color_stdout: false,
+            color_stderr: false,
+        }
     }
 
     /// Runs `command` on a runtime of its own.
     pub fn block_on<T>(&self, command: impl Future<Output = Result<T>>) -> Result<T> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         let result = runtime.block_on(command);
         runtime.shutdown_background();
         result
@@ -98,9 +108,15 @@ impl Context {
         }
         let here = std::env::current_dir()?;
         let found = here.ancestors().enumerate().find_map(|(up, folder)| {
-            let name = MANIFEST_NAMES.iter().find(|name| folder.join(name).is_file())?;
+            let name = MANIFEST_NAMES
+                .iter()
+                .find(|name| folder.join(name).is_file())?;
             // Short where it can be: messages name this path on every line.
-            Some(if up == 0 { PathBuf::from(name) } else { folder.join(name) })
+            Some(if up == 0 {
+                PathBuf::from(name)
+            } else {
+                folder.join(name)
+            })
         });
         found.map(|file| vec![file]).ok_or_else(|| Error::Usage {
             message: "there is no gabion.yaml here or in any folder above".to_owned(),
@@ -126,7 +142,12 @@ impl Context {
     pub fn load_valid(&self) -> Result<(Loaded, Desired)> {
         let mut loaded = self.load()?;
         if !loaded.report.is_empty() {
-            eprint!("{}", loaded.report.render_text(self.color_stderr, self.width_stderr()));
+            eprint!(
+                "{}",
+                loaded
+                    .report
+                    .render_text(self.color_stderr, self.width_stderr())
+            );
         }
         match loaded.desired.take() {
             Some(desired) => Ok((loaded, desired)),
@@ -142,11 +163,18 @@ impl Context {
         }
         match loaded.stack.clone() {
             Some(stack) => {
-                eprintln!("note: the manifest is not valid (see gabion validate); showing what is there");
+                eprintln!(
+                    "note: the manifest is not valid (see gabion validate); showing what is there"
+                );
                 Ok((loaded, Desired::empty(stack)))
             }
             None => {
-                eprint!("{}", loaded.report.render_text(self.color_stderr, self.width_stderr()));
+                eprint!(
+                    "{}",
+                    loaded
+                        .report
+                        .render_text(self.color_stderr, self.width_stderr())
+                );
                 Err(Error::Manifest)
             }
         }
@@ -167,7 +195,9 @@ impl Context {
 
     /// The journal of a stack.
     pub fn journal(&self, stack: &str) -> Result<Journal> {
-        Ok(Journal::new(self.private_dir("history")?.join(format!("{stack}.jsonl"))))
+        Ok(Journal::new(
+            self.private_dir("history")?.join(format!("{stack}.jsonl")),
+        ))
     }
 
     /// The lock file of a stack.
@@ -178,7 +208,10 @@ impl Context {
     fn private_dir(&self, name: &str) -> Result<PathBuf> {
         use std::os::unix::fs::DirBuilderExt;
         let path = self.home()?.join(name);
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
+        let made = std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&path);
         made.map_err(|error| Error::failed(format!("cannot make {}: {error}", path.display())))?;
         Ok(path)
     }
@@ -196,7 +229,10 @@ impl Context {
 
     /// How a plan is set on stdout.
     pub fn plan_style(&self) -> crate::plan::render::Style {
-        crate::plan::render::Style { color: self.color_stdout, width: self.width_stdout() }
+        crate::plan::render::Style {
+            color: self.color_stdout,
+            width: self.width_stdout(),
+        }
     }
 
     /// The width of stdout, in columns.
@@ -219,7 +255,11 @@ fn width(stream: impl std::os::fd::AsFd) -> usize {
 
 /// `text` in `style`, if colour is wanted.
 pub fn paint(color: bool, style: anstyle::Style, text: &str) -> String {
-    if color { format!("{style}{text}{style:#}") } else { text.to_owned() }
+    if color {
+        format!("{style}{text}{style:#}")
+    } else {
+        text.to_owned()
+    }
 }
 
 /// Writes a result to stdout.
@@ -232,7 +272,10 @@ pub fn print(text: &str) -> Result<()> {
 /// A path as people would write it here: relative where that is shorter.
 pub fn short(path: &Path) -> String {
     let here = std::env::current_dir().unwrap_or_default();
-    path.strip_prefix(&here).unwrap_or(path).display().to_string()
+    path.strip_prefix(&here)
+        .unwrap_or(path)
+        .display()
+        .to_string()
 }
 
 /// `1 action`, `3 actions`.

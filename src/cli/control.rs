@@ -15,8 +15,13 @@ struct ControlArgs {
     #[arg(value_name = "ADDRESS", required = true, add = super::address::completer())]
     addresses: Vec<AddressArg>,
     /// How long to wait while somebody else works on the stack, such as `30s`
-    #[arg(long, value_name = "DURATION", default_value = "0s", env = "GABION_LOCK_TIMEOUT",
-          hide_env = true)]
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "0s",
+        env = "GABION_LOCK_TIMEOUT",
+        hide_env = true
+    )]
     lock_timeout: HumanDuration,
     /// Print events as JSON, one per line
     #[arg(long)]
@@ -82,8 +87,13 @@ async fn operate(
         Operation::Stop => "They stay stopped until the next apply or start.",
         Operation::Start | Operation::Restart => "",
     };
-    let execution =
-        Execution { context, loaded: &loaded, platforms: &platforms, args: &run_args, success };
+    let execution = Execution {
+        context,
+        loaded: &loaded,
+        platforms: &platforms,
+        args: &run_args,
+        success,
+    };
     if plan.is_empty() && plan.problems.is_empty() && !args.json {
         super::context::print("Nothing to do: they are so already.\n")?;
         return Ok(ExitCode::SUCCESS);

@@ -25,7 +25,10 @@ pub async fn run(context: &Context, args: &DestroyArgs) -> Result<ExitCode> {
     let lock = run::lock(context, &stack, "gabion destroy", args.run.lock_timeout).await?;
     let mut platforms = context.platforms(&loaded, &stack)?;
     let observed = platforms.observe(&desired).await?;
-    let options = Options { destroy: true, targets: Vec::new() };
+    let options = Options {
+        destroy: true,
+        targets: Vec::new(),
+    };
     let plan = plan::plan(&Desired::empty(stack.clone()), &observed, &options)?;
     let execution = Execution {
         context,

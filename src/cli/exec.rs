@@ -19,7 +19,12 @@ pub struct ExecArgs {
     #[arg(value_name = "SANDBOX", add = super::address::sandbox_completer())]
     sandbox: SandboxName,
     /// The command and its arguments
-    #[arg(value_name = "CMD", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(
+        value_name = "CMD",
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
     command: Vec<String>,
 }
 
@@ -35,6 +40,8 @@ pub async fn run(context: &Context, args: &ExecArgs) -> Result<ExitCode> {
         });
     }
     let platform = platforms.of(&args.sandbox)?;
-    let code = platform.exec(&args.sandbox, &args.command, &loaded.secrets).await?;
+    let code = platform
+        .exec(&args.sandbox, &args.command, &loaded.secrets)
+        .await?;
     Ok(ExitCode::from(u8::try_from(code & 0xff).unwrap_or(u8::MAX)))
 }

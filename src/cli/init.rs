@@ -21,7 +21,10 @@ pub struct InitArgs {
 
 pub fn run(_: &Context, args: &InitArgs) -> Result<ExitCode> {
     let path = args.path.display();
-    let created = std::fs::OpenOptions::new().write(true).create_new(true).open(&args.path);
+    let created = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&args.path);
     let mut file = created.map_err(|error| match error.kind() {
         std::io::ErrorKind::AlreadyExists => Error::Failed {
             message: format!("{path} is there already; nothing was written"),

@@ -45,7 +45,9 @@ fn since(text: &str) -> Result<Timestamp, String> {
     let ago: HumanDuration = text
         .parse()
         .map_err(|_| format!("`{text}` is neither a duration such as `10m` nor a time"))?;
-    Timestamp::now().checked_sub(ago.0).map_err(|error| error.to_string())
+    Timestamp::now()
+        .checked_sub(ago.0)
+        .map_err(|error| error.to_string())
 }
 
 pub async fn run(context: &Context, args: &LogsArgs) -> Result<ExitCode> {
@@ -55,7 +57,10 @@ pub async fn run(context: &Context, args: &LogsArgs) -> Result<ExitCode> {
     let chosen = super::address::resolve(&args.addresses, &desired, &observed)?;
     let mut services = Vec::new();
     for name in observed.sandboxes.keys() {
-        let there = observed.known(name).into_iter().flat_map(|sandbox| sandbox.services.keys());
+        let there = observed
+            .known(name)
+            .into_iter()
+            .flat_map(|sandbox| sandbox.services.keys());
         for service in there {
             let address = ServiceAddress::new(name.clone(), service.clone());
             if chosen.is_empty() || chosen.iter().any(|wanted| wanted.covers(&address)) {
@@ -63,9 +68,10 @@ pub async fn run(context: &Context, args: &LogsArgs) -> Result<ExitCode> {
             }
         }
     }
-    if let Some(Address::Service(missing)) = chosen.iter().find(|address| {
-        matches!(address, Address::Service(address) if !services.contains(address))
-    }) {
+    if let Some(Address::Service(missing)) = chosen
+        .iter()
+        .find(|address| matches!(address, Address::Service(address) if !services.contains(address)))
+    {
         return Err(Error::Failed {
             message: format!("`{missing}` is not there yet, so it has no log"),
             hint: Some(format!("gabion apply {missing} makes it")),
@@ -91,7 +97,11 @@ async fn backlog(
     let mut lines: Vec<(usize, LogLine)> = Vec::new();
     let mut marks = Vec::new();
     for (index, service) in services.iter().enumerate() {
-        let query = LogQuery { tail: args.tail, since: args.since, follow: false };
+        let query = LogQuery {
+            tail: args.tail,
+            since: args.since,
+            follow: false,
+        };
         let mut received = platforms.of(&service.sandbox)?.logs(service, query).await?;
         let mut mark: Mark = None;
         while let Some(line) = received.recv().await {
@@ -122,7 +132,11 @@ async fn follow(
     for (index, (service, mark)) in services.iter().zip(marks).enumerate() {
         // Lines at the very time of the last one shown come again: so many are left out.
         let (from, mut seen) = mark.unwrap_or((now - Duration::from_secs(1), 0));
-        let query = LogQuery { tail: None, since: Some(from), follow: true };
+        let query = LogQuery {
+            tail: None,
+            since: Some(from),
+            follow: true,
+        };
         let received = platforms.of(&service.sandbox)?.logs(service, query).await?;
         let stream = futures_util::stream::unfold(received, |mut received| async move {
             received.recv().await.map(|line| (line, received))
@@ -160,7 +174,11 @@ struct Printer {
 impl Printer {
     fn new(context: &Context, args: &LogsArgs, services: &[ServiceAddress]) -> Self {
         use std::io::IsTerminal;
-        let wide = services.iter().map(|service| service.to_string().len()).max().unwrap_or(0);
+        let wide = services
+            .iter()
+            .map(|service| service.to_string().len())
+            .max()
+            .unwrap_or(0);
         let prefix = |(index, service): (usize, &ServiceAddress)| {
             let style = COLORS[index % COLORS.len()].on_default();
             paint(context.color_stdout, style, &format!("{service:<wide$} | "))
@@ -171,12 +189,24 @@ impl Printer {
             vec![String::new(); services.len()]
         };
         let raw = !std::io::stdout().is_terminal();
-        Self { prefixes, timestamps: args.timestamps, raw }
+        Self {
+            prefixes,
+            timestamps: args.timestamps,
+            raw,
+        }
     }
 
     fn print(&self, index: usize, line: &LogLine) -> Result<()> {
-        let text = if self.raw { line.text.clone() } else { safe(&line.text) };
-        let time = if self.timestamps { format!("{:.3} ", line.at) } else { String::new() };
+        let text = if self.raw {
+            line.text.clone()
+        } else {
+            safe(&line.text)
+        };
+        let time = if self.timestamps {
+            format!("{:.3} ", line.at)
+        } else {
+            String::new()
+        };
         print(&format!("{}{time}{text}\n", self.prefixes[index]))
     }
 }

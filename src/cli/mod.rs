@@ -64,20 +64,42 @@ struct Global {
     /// Manifest file; repeat it to lay further files over the first
     ///
     /// Without it: `gabion.yaml` or `gabion.yml` of the current folder or the nearest parent.
-    #[arg(short, long = "file", value_name = "FILE", global = true, env = "GABION_FILE",
-          value_delimiter = ':', hide_env = true, help_heading = "Global options")]
+    #[arg(
+        short,
+        long = "file",
+        value_name = "FILE",
+        global = true,
+        env = "GABION_FILE",
+        value_delimiter = ':',
+        hide_env = true,
+        help_heading = "Global options"
+    )]
     files: Vec<PathBuf>,
     /// Take in what is marked with this profile; repeatable
-    #[arg(long = "profile", value_name = "NAME", global = true, env = "GABION_PROFILE",
-          value_delimiter = ',', hide_env = true, help_heading = "Global options")]
+    #[arg(
+        long = "profile",
+        value_name = "NAME",
+        global = true,
+        env = "GABION_PROFILE",
+        value_delimiter = ',',
+        hide_env = true,
+        help_heading = "Global options"
+    )]
     profiles: Vec<String>,
     /// Set a variable of the manifest's `vars`; repeatable
     #[arg(long = "var", value_name = "NAME=VALUE", global = true, value_parser = key_value,
           help_heading = "Global options")]
     vars: Vec<(String, String)>,
     /// When to use colour
-    #[arg(long, value_name = "WHEN", global = true, env = "GABION_COLOR", hide_env = true,
-          default_value = "auto", help_heading = "Global options")]
+    #[arg(
+        long,
+        value_name = "WHEN",
+        global = true,
+        env = "GABION_COLOR",
+        hide_env = true,
+        default_value = "auto",
+        help_heading = "Global options"
+    )]
     color: ColorWhen,
     /// Say more on stderr; repeat for still more
     #[arg(short, long, global = true, action = ArgAction::Count, help_heading = "Global options")]

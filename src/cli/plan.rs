@@ -36,14 +36,29 @@ pub async fn run(context: &Context, args: &PlanArgs) -> Result<ExitCode> {
         desired.sandboxes.clear();
     }
     let targets = super::address::resolve(&args.targets, &desired, &observed)?;
-    let plan = plan::plan(&desired, &observed, &Options { destroy: args.destroy, targets })?;
+    let plan = plan::plan(
+        &desired,
+        &observed,
+        &Options {
+            destroy: args.destroy,
+            targets,
+        },
+    )?;
     let forecast = plan::forecast(&plan, &context.journal(&desired.stack)?.history());
     if args.json {
         print(&format!("{:#}\n", render::json(&plan, forecast.as_ref())))?;
     } else {
-        print(&render::text(&plan, forecast.as_ref(), &context.plan_style()))?;
+        print(&render::text(
+            &plan,
+            forecast.as_ref(),
+            &context.plan_style(),
+        ))?;
         if !plan.is_empty() {
-            let command = if args.destroy { "gabion destroy" } else { "gabion apply" };
+            let command = if args.destroy {
+                "gabion destroy"
+            } else {
+                "gabion apply"
+            };
             print(&format!("Apply it with: {command}\n"))?;
         }
     }

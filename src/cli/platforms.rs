@@ -47,7 +47,10 @@ fn json(all: &[&Capabilities]) -> String {
             })
         })
         .collect();
-    format!("{:#}\n", serde_json::json!({ "version": 1, "platforms": platforms }))
+    format!(
+        "{:#}\n",
+        serde_json::json!({ "version": 1, "platforms": platforms })
+    )
 }
 
 fn table(all: &[&Capabilities]) -> String {
@@ -55,10 +58,17 @@ fn table(all: &[&Capabilities]) -> String {
     for platform in all {
         text.push_str(&format!("{}: {}\n", platform.kind, platform.summary));
         text.push_str("  honours every manifest field, except:\n");
-        let wide = platform.exceptions.iter().map(|(_, field, ..)| field.len()).max().unwrap_or(0);
+        let wide = platform
+            .exceptions
+            .iter()
+            .map(|(_, field, ..)| field.len())
+            .max()
+            .unwrap_or(0);
         for (scope, field, support, why) in platform.exceptions {
             let (scope, support) = (scope_word(*scope), support_word(*support));
-            text.push_str(&format!("    {scope:<7}  {field:<wide$}  {support:<11}  {why}\n"));
+            text.push_str(&format!(
+                "    {scope:<7}  {field:<wide$}  {support:<11}  {why}\n"
+            ));
         }
     }
     text

@@ -37,7 +37,11 @@ impl Mode {
     /// Live on a terminal that can do it.
     pub fn for_stderr(_: &Context) -> Self {
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-        if std::io::stderr().is_terminal() && !dumb { Self::Live } else { Self::Plain }
+        if std::io::stderr().is_terminal() && !dumb {
+            Self::Live
+        } else {
+            Self::Plain
+        }
     }
 }
 
@@ -75,16 +79,18 @@ impl<'a> Reporter<'a> {
     pub fn new(plan: &'a Plan, mode: Mode, context: &Context) -> Self {
         let mut groups: HashMap<Address, Group> = HashMap::new();
         for action in &plan.actions {
-            let group = groups.entry(action.address.clone()).or_insert_with(|| Group {
-                steps: Vec::new(),
-                ended: 0,
-                failed: false,
-                began: None,
-                doing: None,
-                waiting_for: None,
-                bar: None,
-                readiness: String::new(),
-            });
+            let group = groups
+                .entry(action.address.clone())
+                .or_insert_with(|| Group {
+                    steps: Vec::new(),
+                    ended: 0,
+                    failed: false,
+                    began: None,
+                    doing: None,
+                    waiting_for: None,
+                    bar: None,
+                    readiness: String::new(),
+                });
             group.steps.push(action.step.kind());
             if let Step::StartService(spec) = &action.step {
                 let ports: Vec<String> = spec.all_ports().map(|port| format!(":{port}")).collect();
@@ -95,7 +101,11 @@ impl<'a> Reporter<'a> {
                 };
             }
         }
-        let longest = groups.keys().map(|address| address.to_string().len()).max().unwrap_or(0);
+        let longest = groups
+            .keys()
+            .map(|address| address.to_string().len())
+            .max()
+            .unwrap_or(0);
         let bars = MultiProgress::with_draw_target(match mode {
             Mode::Live => ProgressDrawTarget::stderr(),
             Mode::Plain | Mode::Json => ProgressDrawTarget::hidden(),
@@ -152,13 +162,18 @@ impl<'a> Reporter<'a> {
         }
         match &event.what {
             What::ActionStarted(action) => self.started(action),
-            What::ActionWaiting { action, waiting_for } => {
+            What::ActionWaiting {
+                action,
+                waiting_for,
+            } => {
                 if let Some(group) = self.groups.get_mut(&action.address) {
                     group.waiting_for = Some(waiting_for.clone());
                 }
             }
             What::ActionDone { action, .. } => return self.done(action),
-            What::ActionFailed { action, failure, .. } => return self.failed(action, failure),
+            What::ActionFailed {
+                action, failure, ..
+            } => return self.failed(action, failure),
             What::ActionSkipped { action, because } => return self.skipped(action, because),
             What::Interrupted => return self.interrupted(),
             _ => {}
@@ -167,7 +182,9 @@ impl<'a> Reporter<'a> {
     }
 
     fn started(&mut self, action: &ActionRef) {
-        let Some(group) = self.groups.get_mut(&action.address) else { return };
+        let Some(group) = self.groups.get_mut(&action.address) else {
+            return;
+        };
         group.began.get_or_insert_with(Instant::now);
         group.doing = Some(action.kind);
         group.waiting_for = None;
@@ -180,7 +197,9 @@ impl<'a> Reporter<'a> {
     }
 
     fn done(&mut self, action: &ActionRef) -> Result<bool> {
-        let Some(group) = self.groups.get_mut(&action.address) else { return Ok(false) };
+        let Some(group) = self.groups.get_mut(&action.address) else {
+            return Ok(false);
+        };
         group.ended += 1;
         group.doing = None;
         if group.ended < group.steps.len() || group.failed {
@@ -190,31 +209,56 @@ impl<'a> Reporter<'a> {
         let took = group.began.map_or(Duration::ZERO, |began| began.elapsed());
         let bar = group.bar.take();
         let style = AnsiColor::Green.on_default();
-        let line = self.line(paint(self.color, style, "✓"), &action.address, &text, Some(took));
+        let line = self.line(
+            paint(self.color, style, "✓"),
+            &action.address,
+            &text,
+            Some(took),
+        );
         self.finish(bar, &line)
     }
 
     fn failed(&mut self, action: &ActionRef, failure: &Failure) -> Result<bool> {
-        let Some(group) = self.groups.get_mut(&action.address) else { return Ok(false) };
+        let Some(group) = self.groups.get_mut(&action.address) else {
+            return Ok(false);
+        };
         group.failed = true;
         group.doing = None;
         let took = group.began.map(|began| began.elapsed());
         let bar = group.bar.take();
         let style = AnsiColor::Red.on_default().bold();
-        let message = format!("{} failed: {}", noun(action.kind), printable(&failure.message));
-        let mut text = self.line(paint(self.color, style, "✗"), &action.address, &message, took);
+        let message = format!(
+            "{} failed: {}",
+            noun(action.kind),
+            printable(&failure.message)
+        );
+        let mut text = self.line(
+            paint(self.color, style, "✗"),
+            &action.address,
+            &message,
+            took,
+        );
         let dim = Style::new().dimmed();
         for line in &failure.log_tail {
-            text.push_str(&format!("\n      {} {}", paint(self.color, dim, "│"), printable(line)));
+            text.push_str(&format!(
+                "\n      {} {}",
+                paint(self.color, dim, "│"),
+                printable(line)
+            ));
         }
         if let Some(hint) = &failure.hint {
-            text.push_str(&format!("\n      {} {hint}", paint(self.color, dim, "next:")));
+            text.push_str(&format!(
+                "\n      {} {hint}",
+                paint(self.color, dim, "next:")
+            ));
         }
         self.finish(bar, &text)
     }
 
     fn skipped(&mut self, action: &ActionRef, because: &SkipReason) -> Result<bool> {
-        let Some(group) = self.groups.get_mut(&action.address) else { return Ok(false) };
+        let Some(group) = self.groups.get_mut(&action.address) else {
+            return Ok(false);
+        };
         // One line for all of its steps, and none if one of them failed before.
         if std::mem::replace(&mut group.failed, true) {
             return Ok(false);
@@ -246,7 +290,13 @@ impl<'a> Reporter<'a> {
     }
 
     /// `  ✓ web/api    restarted, ready on :3001      1.3 s`
-    fn line(&self, symbol: String, address: &Address, text: &str, took: Option<Duration>) -> String {
+    fn line(
+        &self,
+        symbol: String,
+        address: &Address,
+        text: &str,
+        took: Option<Duration>,
+    ) -> String {
         let wide = self.address_width;
         let room = self.width.saturating_sub(wide + 6 + 10).clamp(20, 60);
         let mut line = format!("  {symbol} {address:<wide$}  {text}");
@@ -279,7 +329,13 @@ impl<'a> Reporter<'a> {
         }
     }
 
-    fn running_line(&self, symbol: &str, address: &Address, group: &Group, took: Duration) -> String {
+    fn running_line(
+        &self,
+        symbol: &str,
+        address: &Address,
+        group: &Group,
+        took: Duration,
+    ) -> String {
         let doing = match (group.doing, &group.waiting_for) {
             (Some(kind), Some(reason)) => format!("{}, {}", present(kind), printable(reason)),
             (Some(kind), None) => present(kind).to_owned(),
@@ -300,7 +356,12 @@ impl<'a> Reporter<'a> {
         let Some((address, group, began)) = running.min_by_key(|(.., began)| *began) else {
             return Ok(());
         };
-        Ok(write_line(&self.running_line("·", address, group, began.elapsed()))?)
+        Ok(write_line(&self.running_line(
+            "·",
+            address,
+            group,
+            began.elapsed(),
+        ))?)
     }
 }
 
@@ -310,7 +371,15 @@ fn write_line(text: &str) -> std::io::Result<()> {
 
 /// `text` without anything that a terminal would obey.
 pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
+    text.chars()
+        .map(|c| {
+            if c.is_control() && c != '\t' {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
+        .collect()
 }
 
 fn present(kind: StepKind) -> &'static str {
@@ -342,13 +411,21 @@ pub fn past(address: &Address, steps: &[StepKind]) -> &'static str {
     let has = |kind| steps.contains(&kind);
     let service = address.service().is_some();
     if has(StepKind::Delete) {
-        if has(StepKind::Stop) { "stopped, deleted" } else { "deleted" }
+        if has(StepKind::Stop) {
+            "stopped, deleted"
+        } else {
+            "deleted"
+        }
     } else if has(StepKind::Run) {
         "completed"
     } else if has(StepKind::Create) {
         "created"
     } else if has(StepKind::Start) {
-        if has(StepKind::Stop) { "restarted" } else { "started" }
+        if has(StepKind::Stop) {
+            "restarted"
+        } else {
+            "started"
+        }
     } else if has(StepKind::Stop) {
         "stopped"
     } else if service {

@@ -29,8 +29,13 @@ pub struct RunArgs {
           hide_env = true)]
     pub parallelism: usize,
     /// How long to wait while somebody else works on the stack, such as `30s`
-    #[arg(long, value_name = "DURATION", default_value = "0s", env = "GABION_LOCK_TIMEOUT",
-          hide_env = true)]
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "0s",
+        env = "GABION_LOCK_TIMEOUT",
+        hide_env = true
+    )]
     pub lock_timeout: HumanDuration,
     /// Print events as JSON, one per line, instead of progress; needs --yes
     #[arg(long, requires = "yes")]
@@ -40,7 +45,12 @@ pub struct RunArgs {
 impl RunArgs {
     /// For commands that ask nothing by their nature.
     pub fn unasked(lock_timeout: HumanDuration, json: bool) -> Self {
-        Self { yes: true, parallelism: DEFAULT_PARALLELISM, lock_timeout, json }
+        Self {
+            yes: true,
+            parallelism: DEFAULT_PARALLELISM,
+            lock_timeout,
+            json,
+        }
     }
 }
 
@@ -78,7 +88,11 @@ impl Execution<'_> {
         let journal = self.context.journal(&plan.stack)?;
         if !self.args.json {
             let forecast = plan::forecast(plan, &journal.history());
-            print(&render::text(plan, forecast.as_ref(), &self.context.plan_style()))?;
+            print(&render::text(
+                plan,
+                forecast.as_ref(),
+                &self.context.plan_style(),
+            ))?;
         }
         if plan.is_empty() && !self.args.json {
             return Ok(self.nothing_done(plan));
@@ -102,7 +116,11 @@ impl Execution<'_> {
     }
 
     fn nothing_done(&self, plan: &Plan) -> ExitCode {
-        if plan.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        if plan.problems.is_empty() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        }
     }
 
     async fn carry_out(&self, plan: &Plan) -> Result<Outcome> {
@@ -140,8 +158,17 @@ impl Execution<'_> {
         if outcome.is_success() {
             return print(&format!("Done: {actions} in {took}. {}\n", self.success));
         }
-        let Outcome { done, failed, skipped, .. } = outcome;
-        let verdict = if outcome.interrupted { "Interrupted" } else { "Failed" };
+        let Outcome {
+            done,
+            failed,
+            skipped,
+            ..
+        } = outcome;
+        let verdict = if outcome.interrupted {
+            "Interrupted"
+        } else {
+            "Failed"
+        };
         let mut stderr = std::io::stderr().lock();
         writeln!(
             stderr,
@@ -154,8 +181,14 @@ impl Execution<'_> {
 
 /// First signal: start nothing new. Second: stop at once.
 pub async fn forward_signals(interrupt: watch::Sender<Interrupt>) {
-    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-    let [Ok(mut int), Ok(mut term), Ok(mut hup)] = kinds.map(signal) else { return };
+    let kinds = [
+        SignalKind::interrupt(),
+        SignalKind::terminate(),
+        SignalKind::hangup(),
+    ];
+    let [Ok(mut int), Ok(mut term), Ok(mut hup)] = kinds.map(signal) else {
+        return;
+    };
     for wish in [Interrupt::StopNew, Interrupt::Abort] {
         tokio::select! {
             _ = int.recv() => {}
@@ -187,5 +220,8 @@ pub async fn confirm(question: &str) -> Result<bool> {
             hint: Some("--yes goes ahead without asking".to_owned()),
         });
     }
-    Ok(matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    Ok(matches!(
+        line.trim().to_ascii_lowercase().as_str(),
+        "y" | "yes"
+    ))
 }

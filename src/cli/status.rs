@@ -86,9 +86,13 @@ pub async fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode> {
 }
 
 fn collect(desired: &Desired, observed: &Observed, only: &[Address]) -> Status {
-    let shown = |address: &ServiceAddress| only.is_empty() || only.iter().any(|a| a.covers(address));
-    let names: BTreeSet<&SandboxName> =
-        desired.sandboxes.keys().chain(observed.sandboxes.keys()).collect();
+    let shown =
+        |address: &ServiceAddress| only.is_empty() || only.iter().any(|a| a.covers(address));
+    let names: BTreeSet<&SandboxName> = desired
+        .sandboxes
+        .keys()
+        .chain(observed.sandboxes.keys())
+        .collect();
     let mut status = Status {
         version: 1,
         stack: desired.stack.clone(),
@@ -111,8 +115,12 @@ fn collect(desired: &Desired, observed: &Observed, only: &[Address]) -> Status {
             if shown(&address) {
                 let there = there.and_then(|services| services.get(service));
                 let unknown = matches!(observed.sandboxes.get(name), Some(Listing::Unknown { .. }));
-                let spec = wanted.and_then(|services| services.get(service)).map(AsRef::as_ref);
-                status.services.push(service_row(address, spec, there, unknown));
+                let spec = wanted
+                    .and_then(|services| services.get(service))
+                    .map(AsRef::as_ref);
+                status
+                    .services
+                    .push(service_row(address, spec, there, unknown));
             }
         }
     }
@@ -171,7 +179,9 @@ fn service_row(
         ready: (kind == ServiceKind::Service)
             .then(|| there.is_some_and(|service| service.state == ServiceState::Running)),
         pid: there.and_then(|service| service.pid),
-        ports: spec.map(|spec| spec.all_ports().collect()).unwrap_or_default(),
+        ports: spec
+            .map(|spec| spec.all_ports().collect())
+            .unwrap_or_default(),
         started_at: there.and_then(|service| service.started_at),
         restarts: there.map_or(0, |service| service.restarts),
         last_exit: there.and_then(|service| service.last_exit.clone()),
@@ -183,13 +193,23 @@ fn service_row(
 
 fn table(status: &Status, context: &Context) -> String {
     if status.services.is_empty() && status.sandboxes.iter().all(|row| row.state == "absent") {
-        return format!("{}: nothing is there. gabion apply makes it.\n", status.stack);
+        return format!(
+            "{}: nothing is there. gabion apply makes it.\n",
+            status.stack
+        );
     }
     let now = Timestamp::now();
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header([
-        "SERVICE", "STATE", "READY", "PID", "PORTS", "UP", "RESTARTS", "LAST EXIT",
+        "SERVICE",
+        "STATE",
+        "READY",
+        "PID",
+        "PORTS",
+        "UP",
+        "RESTARTS",
+        "LAST EXIT",
     ]);
     for row in &status.services {
         table.add_row(cells(row, now));
@@ -201,7 +221,10 @@ fn table(status: &Status, context: &Context) -> String {
     let mut out = String::new();
     for (index, line) in text.lines().enumerate() {
         let line = line.trim_end();
-        let line = match index.checked_sub(1).and_then(|index| status.services.get(index)) {
+        let line = match index
+            .checked_sub(1)
+            .and_then(|index| status.services.get(index))
+        {
             None => paint(context.color_stdout, anstyle::Style::new().bold(), line),
             Some(row) => paint(context.color_stdout, row_style(row), line),
         };
@@ -211,7 +234,10 @@ fn table(status: &Status, context: &Context) -> String {
     for row in status.sandboxes.iter().filter(|row| row.state != "running") {
         let message = row.message.as_deref().unwrap_or_default();
         let gap = if message.is_empty() { "" } else { ": " };
-        out.push_str(&format!("sandbox {} is {}{gap}{message}\n", row.name, row.state));
+        out.push_str(&format!(
+            "sandbox {} is {}{gap}{message}\n",
+            row.name, row.state
+        ));
     }
     for row in &status.services {
         if let Some(message) = row.message.as_ref().filter(|_| row.ready == Some(false)) {
@@ -219,7 +245,10 @@ fn table(status: &Status, context: &Context) -> String {
             out.push_str(&format!("{}: {message}\n", row.address));
         }
         if !row.in_manifest && status.services.iter().any(|row| row.in_manifest) {
-            out.push_str(&format!("{}: not in the manifest; apply deletes it\n", row.address));
+            out.push_str(&format!(
+                "{}: not in the manifest; apply deletes it\n",
+                row.address
+            ));
         }
     }
     out
@@ -237,7 +266,8 @@ fn row_style(row: &ServiceRow) -> anstyle::Style {
 
 fn cells(row: &ServiceRow, now: Timestamp) -> [String; 8] {
     let dash = || "–".to_owned();
-    let since = |at: Timestamp| show_age(Duration::try_from(now.duration_since(at)).unwrap_or_default());
+    let since =
+        |at: Timestamp| show_age(Duration::try_from(now.duration_since(at)).unwrap_or_default());
     let ports: Vec<String> = row.ports.iter().map(ToString::to_string).collect();
     let last_exit = match (&row.last_exit, row.next_restart_at) {
         (Some(exit), Some(next)) if next > now => {
@@ -250,10 +280,17 @@ fn cells(row: &ServiceRow, now: Timestamp) -> [String; 8] {
     [
         row.address.to_string(),
         row.state.clone(),
-        row.ready.map_or_else(dash, |ready| if ready { "yes" } else { "no" }.to_owned()),
+        row.ready
+            .map_or_else(dash, |ready| if ready { "yes" } else { "no" }.to_owned()),
         row.pid.map_or_else(dash, |pid| pid.to_string()),
-        if ports.is_empty() { dash() } else { ports.join(",") },
-        row.started_at.filter(|_| row.pid.is_some()).map_or_else(dash, since),
+        if ports.is_empty() {
+            dash()
+        } else {
+            ports.join(",")
+        },
+        row.started_at
+            .filter(|_| row.pid.is_some())
+            .map_or_else(dash, since),
         row.restarts.to_string(),
         last_exit,
     ]

@@ -12,7 +12,13 @@ use super::error::{BAD_MANIFEST, Result};
   gabion validate --format sarif > gabion.sarif")]
 pub struct ValidateArgs {
     /// How problems are written
-    #[arg(long, value_enum, default_value = "text", env = "GABION_FORMAT", hide_env = true)]
+    #[arg(
+        long,
+        value_enum,
+        default_value = "text",
+        env = "GABION_FORMAT",
+        hide_env = true
+    )]
     format: Format,
 }
 
@@ -50,5 +56,9 @@ pub fn run(context: &Context, args: &ValidateArgs) -> Result<ExitCode> {
         }
     };
     print(&text)?;
-    Ok(if report.has_errors() { ExitCode::from(BAD_MANIFEST) } else { ExitCode::SUCCESS })
+    Ok(if report.has_errors() {
+        ExitCode::from(BAD_MANIFEST)
+    } else {
+        ExitCode::SUCCESS
+    })
 }

@@ -32,11 +32,22 @@ pub struct WatchArgs {
           value_parser = clap::builder::FalseyValueParser::new(), action = clap::ArgAction::SetTrue)]
     allow_delete: bool,
     /// What Ctrl-C does with the services
-    #[arg(long, value_enum, default_value = "leave", env = "GABION_ON_EXIT", hide_env = true)]
+    #[arg(
+        long,
+        value_enum,
+        default_value = "leave",
+        env = "GABION_ON_EXIT",
+        hide_env = true
+    )]
     on_exit: OnExit,
     /// How often to look whether the services are still as they should be
-    #[arg(long, value_name = "DURATION", default_value = "1s", env = "GABION_WATCH_INTERVAL",
-          hide_env = true)]
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "1s",
+        env = "GABION_WATCH_INTERVAL",
+        hide_env = true
+    )]
     interval: HumanDuration,
     /// Print events as JSON, one per line
     #[arg(long)]
@@ -83,16 +94,33 @@ pub async fn run(context: &Context, args: &WatchArgs) -> Result<ExitCode> {
 
 async fn stop_all(context: &Context, json: bool) -> Result<ExitCode> {
     let (loaded, desired) = context.load_stack()?;
-    let _lock = run::lock(context, &desired.stack, "gabion watch", HumanDuration::from_secs(60)).await?;
+    let _lock = run::lock(
+        context,
+        &desired.stack,
+        "gabion watch",
+        HumanDuration::from_secs(60),
+    )
+    .await?;
     let mut platforms = context.platforms(&loaded, &desired.stack)?;
     let observed = platforms.observe(&desired).await?;
-    let all: Vec<Address> = observed.sandboxes.keys().cloned().map(Address::Sandbox).collect();
+    let all: Vec<Address> = observed
+        .sandboxes
+        .keys()
+        .cloned()
+        .map(Address::Sandbox)
+        .collect();
     let plan = plan::operate(&desired, &observed, Operation::Stop, &all, Cause::Requested)?;
     let args = RunArgs::unasked(HumanDuration::default(), json);
     let success = "Everything is stopped.";
-    Execution { context, loaded: &loaded, platforms: &platforms, args: &args, success }
-        .run(&plan)
-        .await
+    Execution {
+        context,
+        loaded: &loaded,
+        platforms: &platforms,
+        args: &args,
+        success,
+    }
+    .run(&plan)
+    .await
 }
 
 /// Sends a message for every line with `y` or `yes` that is typed.

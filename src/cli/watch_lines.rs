@@ -42,13 +42,15 @@ impl Round {
     fn new(reasons: Vec<String>, plan: &Plan) -> Self {
         let mut groups: HashMap<Address, Group> = HashMap::new();
         for action in &plan.actions {
-            let group = groups.entry(action.address.clone()).or_insert_with(|| Group {
-                cause: action.cause.clone(),
-                steps: Vec::new(),
-                ended: 0,
-                told: false,
-                began: None,
-            });
+            let group = groups
+                .entry(action.address.clone())
+                .or_insert_with(|| Group {
+                    cause: action.cause.clone(),
+                    steps: Vec::new(),
+                    ended: 0,
+                    told: false,
+                    began: None,
+                });
             group.steps.push(action.step.kind());
         }
         Self { reasons, groups }
@@ -57,14 +59,20 @@ impl Round {
 
 impl<'a> Lines<'a> {
     pub fn new(context: &'a Context, json: bool) -> Self {
-        Self { context, json, color: context.color_stdout, round: Round::default() }
+        Self {
+            context,
+            json,
+            color: context.color_stdout,
+            round: Round::default(),
+        }
     }
 
     /// Shows events until the channel closes.
     pub async fn run(mut self, mut events: mpsc::UnboundedReceiver<Event>) -> Result<()> {
         while let Some(event) = events.recv().await {
             if self.json {
-                let line = serde_json::to_string(&event).map_err(|e| Error::failed(e.to_string()))?;
+                let line =
+                    serde_json::to_string(&event).map_err(|e| Error::failed(e.to_string()))?;
                 print(&format!("{line}\n"))?;
             } else {
                 self.show(event)?;
@@ -79,7 +87,10 @@ impl<'a> Lines<'a> {
             What::RoundStarted { reasons, plan } => self.round_started(reasons, &plan),
             What::ManifestInvalid { errors, report } => {
                 let shown = count(errors, "error");
-                self.line("manifest", &format!("not valid, nothing changed ({shown}, shown below)"))?;
+                self.line(
+                    "manifest",
+                    &format!("not valid, nothing changed ({shown}, shown below)"),
+                )?;
                 let width = self.context.width_stdout();
                 print(&report.render_text(self.color, width))
             }
@@ -92,22 +103,31 @@ impl<'a> Lines<'a> {
                 Ok(())
             }
             What::ActionDone { action, .. } => self.done(&action.address),
-            What::ActionFailed { action, failure, .. } => {
-                let Some(group) = self.round.groups.get_mut(&action.address) else { return Ok(()) };
+            What::ActionFailed {
+                action, failure, ..
+            } => {
+                let Some(group) = self.round.groups.get_mut(&action.address) else {
+                    return Ok(());
+                };
                 group.told = true;
-                let text = format!("{}: failed: {}", why(&group.cause), printable(&failure.message));
-                self.line(&action.address.to_string(), &paint(
-                    self.color,
-                    AnsiColor::Red.on_default(),
-                    &text,
-                ))?;
+                let text = format!(
+                    "{}: failed: {}",
+                    why(&group.cause),
+                    printable(&failure.message)
+                );
+                self.line(
+                    &action.address.to_string(),
+                    &paint(self.color, AnsiColor::Red.on_default(), &text),
+                )?;
                 for line in &failure.log_tail {
                     print(&format!("            │ {}\n", printable(line)))?;
                 }
                 Ok(())
             }
             What::ActionSkipped { action, because } => {
-                let Some(group) = self.round.groups.get_mut(&action.address) else { return Ok(()) };
+                let Some(group) = self.round.groups.get_mut(&action.address) else {
+                    return Ok(());
+                };
                 if std::mem::replace(&mut group.told, true) {
                     return Ok(());
                 }
@@ -125,7 +145,11 @@ impl<'a> Lines<'a> {
         }
     }
 
-    fn started(&self, plan: &Arc<Plan>, (files, sources): &(Vec<std::path::PathBuf>, usize)) -> Result<()> {
+    fn started(
+        &self,
+        plan: &Arc<Plan>,
+        (files, sources): &(Vec<std::path::PathBuf>, usize),
+    ) -> Result<()> {
         let names: Vec<String> = files.iter().map(|file| short(file)).collect();
         let mut watched = match names.as_slice() {
             few @ ([] | [_] | [_, _]) => few.join(" and "),
@@ -140,7 +164,10 @@ impl<'a> Lines<'a> {
             format!("{} to do", count(plan.actions.len(), "action"))
         };
         let platforms = plan.platforms.join(", ");
-        print(&format!("{} on {platforms}: {state}. Watching {watched}.\n", plan.stack))
+        print(&format!(
+            "{} on {platforms}: {state}. Watching {watched}.\n",
+            plan.stack
+        ))
     }
 
     fn round_started(&mut self, reasons: Vec<String>, plan: &Plan) -> Result<()> {
@@ -149,7 +176,9 @@ impl<'a> Lines<'a> {
     }
 
     fn done(&mut self, address: &Address) -> Result<()> {
-        let Some(group) = self.round.groups.get_mut(address) else { return Ok(()) };
+        let Some(group) = self.round.groups.get_mut(address) else {
+            return Ok(());
+        };
         group.ended += 1;
         if group.ended < group.steps.len() || group.told {
             return Ok(());
@@ -158,12 +187,20 @@ impl<'a> Lines<'a> {
         let because = match &group.cause {
             // The file that was edited says more than that something differs.
             Cause::Added | Cause::DefinitionChanged | Cause::Removed => {
-                let reason = self.round.reasons.first().filter(|reason| reason.ends_with("changed"));
+                let reason = self
+                    .round
+                    .reasons
+                    .first()
+                    .filter(|reason| reason.ends_with("changed"));
                 reason.cloned().unwrap_or_else(|| why(&group.cause))
             }
             cause => why(cause),
         };
-        let text = format!("{because}: {} in {}", past(address, &group.steps), show_duration(took));
+        let text = format!(
+            "{because}: {} in {}",
+            past(address, &group.steps),
+            show_duration(took)
+        );
         self.line(&address.to_string(), &text)
     }
 
@@ -174,7 +211,10 @@ impl<'a> Lines<'a> {
             "left alone (--allow-delete deletes it)"
         };
         for address in addresses {
-            self.line(&address.to_string(), &format!("no longer in the manifest: {ask}"))?;
+            self.line(
+                &address.to_string(),
+                &format!("no longer in the manifest: {ask}"),
+            )?;
         }
         Ok(())
     }

@@ -155,7 +155,8 @@ impl Platforms {
     /// A platform that cannot be read makes every sandbox that is wanted there unknown.
     pub async fn observe(&mut self, desired: &Desired) -> Result<Observed> {
         for (sandbox, wanted) in &desired.sandboxes {
-            self.placement.insert(sandbox.clone(), wanted.spec.platform.clone());
+            self.placement
+                .insert(sandbox.clone(), wanted.spec.platform.clone());
         }
         let names: Vec<&String> = self.by_name.keys().collect();
         let reads = self.by_name.values().map(|platform| platform.observe());
@@ -171,14 +172,19 @@ impl Platforms {
                     }
                 }
                 Err(error) => {
-                    let here = desired.sandboxes.iter().filter(|(_, s)| s.spec.platform == *name);
+                    let here = desired
+                        .sandboxes
+                        .iter()
+                        .filter(|(_, s)| s.spec.platform == *name);
                     let mut found = here.map(|(sandbox, _)| sandbox.clone()).peekable();
                     if found.peek().is_none() {
                         return Err(error);
                     }
                     for sandbox in found {
                         let reason = error.to_string();
-                        observed.sandboxes.insert(sandbox, Listing::Unknown { reason });
+                        observed
+                            .sandboxes
+                            .insert(sandbox, Listing::Unknown { reason });
                     }
                 }
             }
@@ -192,7 +198,9 @@ impl Platforms {
         let name = self.placement.get(sandbox);
         let platform = name.and_then(|name| self.by_name.get(name));
         platform.map(Box::as_ref).ok_or_else(|| {
-            PlatformError::new(format!("it is not known which platform `{sandbox}` lives on"))
+            PlatformError::new(format!(
+                "it is not known which platform `{sandbox}` lives on"
+            ))
         })
     }
 }

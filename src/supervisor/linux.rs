@@ -146,7 +146,7 @@ pub(super) async fn kill_session(leader: u32, start_time: Option<u64>) -> io::Re
                 continue;
             }
             if rustix::process::pidfd_send_signal(&pidfd, Signal::KILL).is_ok() {
-                ends.push(AsyncFd::register_with_interest(pidfd, Interest::READABLE)?);
+                ends.push(watch(pidfd)?);
             }
         }
         if ends.is_empty() {
@@ -158,6 +158,12 @@ pub(super) async fn kill_session(leader: u32, start_time: Option<u64>) -> io::Re
     }
 }
 
+/// Lets the runtime tell when a pidfd becomes readable: when its process has ended.
+fn watch(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: the descriptor is owned by the AsyncFd and stays the same one until it is dropped.
+    unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }.map_err(io::Error::from)
+}
+
 /// Tells of the end of a child without reaping it, so that its number stays its own meanwhile.
 #[derive(Debug)]
 pub(super) struct ExitWatch(AsyncFd<OwnedFd>);
@@ -167,7 +173,7 @@ impl ExitWatch {
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
         let pid = pid.and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound)?;
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK)?;
-        AsyncFd::register_with_interest(pidfd, Interest::READABLE).map(Self)
+        watch(pidfd).map(Self)
     }
 
     /// Returns once the child has ended. Cancel-safe.

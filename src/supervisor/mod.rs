@@ -8,7 +8,7 @@
 mod api;
 mod client;
 mod launch;
-pub mod logs;
+mod logs;
 mod owner;
 mod policy;
 mod probe;
@@ -18,6 +18,7 @@ mod serve;
 mod signal;
 mod spawn;
 mod store;
+mod stored;
 mod wire;
 
 #[cfg(target_os = "linux")]
@@ -32,6 +33,7 @@ use std::process::ExitCode;
 
 pub use client::{Client, ClientError, HealthReport, Until};
 pub use launch::{LaunchError, launch};
+pub use stored::{exec_attached, kill_leftovers, stored_logs, stored_services};
 pub use wire::{ServiceObject, Status};
 
 /// Runs the supervisor of the sandbox kept in `dir` until SIGTERM, SIGINT or a shutdown request.

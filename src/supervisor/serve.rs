@@ -85,7 +85,7 @@ async fn supervise(store: Store) -> Result<(), ServeError> {
 
 /// What a supervisor that was killed has left running is killed too: nobody reads its output any
 /// more, and its successor starts it anew.
-async fn kill_leftovers(store: &Store) -> io::Result<()> {
+pub(super) async fn kill_leftovers(store: &Store) -> io::Result<()> {
     let Ok(boot_id) = os::boot_id() else {
         return Ok(());
     };
@@ -99,7 +99,7 @@ async fn kill_leftovers(store: &Store) -> io::Result<()> {
 }
 
 /// What every service gets. The one place that reads the supervisor's own environment.
-fn base(store: &Store) -> io::Result<Base> {
+pub(super) fn base(store: &Store) -> io::Result<Base> {
     let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let own = nix::unistd::User::from_uid(nix::unistd::Uid::effective())
         .ok()

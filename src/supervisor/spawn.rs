@@ -133,6 +133,19 @@ impl Prepared {
         })
     }
 
+    /// The command with this process's own standard streams, session and terminal.
+    pub(super) fn attached(&self) -> Command {
+        let mut command = std::process::Command::new(&self.program);
+        command
+            .args(self.argv.iter().skip(1))
+            .env_clear()
+            .current_dir(&self.dir);
+        for (key, value) in &self.env {
+            command.env(key, value.expose_secret());
+        }
+        Command::from(command)
+    }
+
     /// The command: in a session of its own, killed by the kernel should this process end.
     pub(super) fn command(&self) -> Command {
         let mut command = std::process::Command::new(&self.program);

@@ -7,18 +7,22 @@ use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 
-use super::os;
-use super::spawn::{Base, Prepared};
+use super::spawn::Prepared;
 use super::store::{Record, Store};
+use super::{logs, serve};
 use crate::model::{
     Definition, ObservedService, Program, SandboxSpec, Secrets, ServiceKind, ServiceName,
     ServiceSpec, ServiceState,
 };
+use crate::platforms::{LogLine, LogQuery};
 
 /// The services defined in `dir`, none of which runs.
 pub fn stored_services(dir: &Path) -> io::Result<BTreeMap<ServiceName, ObservedService>> {
     let records = Store::open(dir)?.load()?;
-    Ok(records.into_iter().map(|(name, record)| (name, observed(record))).collect())
+    Ok(records
+        .into_iter()
+        .map(|(name, record)| (name, observed(record)))
+        .collect())
 }
 
 fn observed(record: Record) -> ObservedService {
@@ -40,17 +44,18 @@ fn observed(record: Record) -> ObservedService {
     }
 }
 
+/// The stored log lines of a service that `query` asks for, oldest first.
+pub fn stored_logs(
+    dir: &Path,
+    service: &ServiceName,
+    query: &LogQuery,
+) -> io::Result<Vec<LogLine>> {
+    logs::read(dir, service, query)
+}
+
 /// Kills what a supervisor that was itself killed has left behind.
 pub async fn kill_leftovers(dir: &Path) -> io::Result<()> {
-    let store = Store::open(dir)?;
-    let boot_id = os::boot_id()?;
-    for (name, running) in store.running()? {
-        if running.boot_id == boot_id {
-            os::kill_session(running.pid, running.start_time).await?;
-        }
-        store.clear_running(&name)?;
-    }
-    Ok(())
+    serve::kill_leftovers(&Store::open(dir)?).await
 }
 
 /// Runs `argv` where the services of the sandbox in `dir` run, with this process's own standard
@@ -62,20 +67,27 @@ pub async fn exec_attached(
     argv: &[String],
     secrets: &Secrets,
 ) -> io::Result<i32> {
-    let [cmd, args @ ..] = argv else { return Err(io::ErrorKind::InvalidInput.into()) };
-    let program = Program::Exec { cmd: cmd.clone(), args: args.to_vec() };
+    let [cmd, args @ ..] = argv else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let program = Program::Exec {
+        cmd: cmd.clone(),
+        args: args.to_vec(),
+    };
     let mut spec = ServiceSpec::new(program);
     spec.env.clone_from(&sandbox.env);
     spec.secrets.clone_from(&sandbox.secrets);
     if let Ok(term) = std::env::var("TERM") {
         spec.env.entry("TERM".to_owned()).or_insert(term);
     }
-    let base = Base::of(Store::open(dir)?.workspace()?);
+    let base = serve::base(&Store::open(dir)?)?;
     let prepared = Prepared::new(&spec, secrets, &base).map_err(io::Error::other)?;
     let mut command = prepared.attached();
     command.stdin(Stdio::inherit());
     // Ctrl-C reaches the command through the terminal; it decides what that means, not we.
     let _interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
     let status = command.status().await?;
-    Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
+    Ok(status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
 }

@@ -11,10 +11,15 @@ use crate::model::{
 pub fn between(before: &Observed, after: &Observed) -> Vec<What> {
     let mut found = Vec::new();
     for (name, listing) in &before.sandboxes {
-        let Listing::Known(before) = listing else { continue };
+        let Listing::Known(before) = listing else {
+            continue;
+        };
         let Some(after) = after.known(name) else {
             if !after.sandboxes.contains_key(name) {
-                found.push(drift(Address::Sandbox(name.clone()), "was removed from outside"));
+                found.push(drift(
+                    Address::Sandbox(name.clone()),
+                    "was removed from outside",
+                ));
             }
             continue;
         };
@@ -38,17 +43,25 @@ pub fn between(before: &Observed, after: &Observed) -> Vec<What> {
 }
 
 fn drift(address: Address, found: &str) -> What {
-    What::Drift { address, found: found.to_owned() }
+    What::Drift {
+        address,
+        found: found.to_owned(),
+    }
 }
 
 fn change(was: &ObservedService, is: &ObservedService) -> Option<String> {
-    let exit = is.last_exit.as_ref().filter(|exit| was.last_exit.as_ref() != Some(*exit));
+    let exit = is
+        .last_exit
+        .as_ref()
+        .filter(|exit| was.last_exit.as_ref() != Some(*exit));
     if let Some(exit) = exit {
         let how = match &exit.signal {
             Some(signal) => format!("was killed (signal {signal})"),
             None => format!("exited with {}", exit.code),
         };
-        let again = is.started_at.filter(|started| *started >= exit.at && is.state.is_up());
+        let again = is
+            .started_at
+            .filter(|started| *started >= exit.at && is.state.is_up());
         return Some(match again {
             Some(started) => {
                 let gap = Duration::try_from(started.duration_since(exit.at)).unwrap_or_default();

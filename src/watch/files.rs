@@ -14,7 +14,14 @@ use tokio::sync::mpsc;
 use crate::model::{Desired, ServiceAddress};
 
 /// Folders that tools fill by themselves; nothing in them is a source.
-const IGNORED: [&str; 6] = [".git", "node_modules", "target", "__pycache__", ".venv", ".gabion"];
+const IGNORED: [&str; 6] = [
+    ".git",
+    "node_modules",
+    "target",
+    "__pycache__",
+    ".venv",
+    ".gabion",
+];
 /// Files larger than this are compared by size and time only.
 const HASH_LIMIT: u64 = 16 << 20;
 
@@ -67,7 +74,10 @@ impl FileWatch {
 
     /// Follows exactly these files and, unless there is no valid manifest, these `watch` paths.
     pub fn follow(&mut self, files: &[PathBuf], desired: Option<&Desired>) {
-        self.manifest = files.iter().map(|file| (file.clone(), fingerprint(file))).collect();
+        self.manifest = files
+            .iter()
+            .map(|file| (file.clone(), fingerprint(file)))
+            .collect();
         if let Some(desired) = desired {
             self.sources = sources(desired);
         }
@@ -76,8 +86,11 @@ impl FileWatch {
 
     /// How many files are followed: the manifest's, and sources.
     pub fn count(&self) -> (Vec<PathBuf>, usize) {
-        let sources: BTreeSet<&PathBuf> =
-            self.sources.iter().flat_map(|source| source.files.keys()).collect();
+        let sources: BTreeSet<&PathBuf> = self
+            .sources
+            .iter()
+            .flat_map(|source| source.files.keys())
+            .collect();
         (self.manifest.keys().cloned().collect(), sources.len())
     }
 
@@ -91,7 +104,10 @@ impl FileWatch {
         let deadline = tokio::time::Instant::now() + longest;
         loop {
             let until = deadline.min(tokio::time::Instant::now() + quiet);
-            if tokio::time::timeout_at(until, self.hints.recv()).await.is_err() {
+            if tokio::time::timeout_at(until, self.hints.recv())
+                .await
+                .is_err()
+            {
                 return;
             }
         }
@@ -110,7 +126,9 @@ impl FileWatch {
         for source in &mut self.sources {
             let now = snapshot(&source.root);
             if let Some(changed) = first_difference(&source.files, &now) {
-                changes.sources.push((source.service.clone(), short(&changed)));
+                changes
+                    .sources
+                    .push((source.service.clone(), short(&changed)));
                 source.files = now;
             }
         }
@@ -121,8 +139,13 @@ impl FileWatch {
     fn follow_folders(&mut self) {
         let mut wanted = BTreeSet::new();
         for file in self.manifest.keys() {
-            for path in [Some(file.clone()), file.canonicalize().ok()].into_iter().flatten() {
-                let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            for path in [Some(file.clone()), file.canonicalize().ok()]
+                .into_iter()
+                .flatten()
+            {
+                let folder = path
+                    .parent()
+                    .filter(|folder| !folder.as_os_str().is_empty());
                 wanted.insert(folder.unwrap_or(Path::new(".")).to_owned());
             }
         }
@@ -136,7 +159,12 @@ impl FileWatch {
         let mut followed = BTreeSet::new();
         for folder in wanted {
             let known = self.folders.contains(&folder) && folder.exists();
-            match known || self.notify.watch(&folder, RecursiveMode::NonRecursive).is_ok() {
+            match known
+                || self
+                    .notify
+                    .watch(&folder, RecursiveMode::NonRecursive)
+                    .is_ok()
+            {
                 true => drop(followed.insert(folder)),
                 false => tracing::info!("{} is looked at by time only", folder.display()),
             }
@@ -173,7 +201,9 @@ fn fingerprint(file: &Path) -> Fingerprint {
 }
 
 fn ignored(path: &Path) -> bool {
-    path.file_name().and_then(|name| name.to_str()).is_some_and(|name| IGNORED.contains(&name))
+    path.file_name()
+        .and_then(|name| name.to_str())
+        .is_some_and(|name| IGNORED.contains(&name))
 }
 
 /// Every folder under `root` with sources in it; the parent if `root` is a file or absent.
@@ -184,7 +214,10 @@ fn folders(root: &Path) -> Vec<PathBuf> {
     let mut found = vec![root.to_owned()];
     let mut next = 0;
     while next < found.len() {
-        let children = std::fs::read_dir(&found[next]).into_iter().flatten().flatten();
+        let children = std::fs::read_dir(&found[next])
+            .into_iter()
+            .flatten()
+            .flatten();
         let children: Vec<PathBuf> = children
             .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
             .map(|entry| entry.path())
@@ -199,11 +232,16 @@ fn folders(root: &Path) -> Vec<PathBuf> {
 /// Size and time of every source under `root`.
 fn snapshot(root: &Path) -> BTreeMap<PathBuf, (u64, Option<SystemTime>)> {
     let state = |path: &Path| {
-        let metadata = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
+        let metadata = std::fs::metadata(path)
+            .ok()
+            .filter(std::fs::Metadata::is_file)?;
         Some((metadata.len(), metadata.modified().ok()))
     };
     if !root.is_dir() {
-        return state(root).map(|state| (root.to_owned(), state)).into_iter().collect();
+        return state(root)
+            .map(|state| (root.to_owned(), state))
+            .into_iter()
+            .collect();
     }
     let mut files = BTreeMap::new();
     for folder in folders(root) {
@@ -221,7 +259,9 @@ fn first_difference<T: PartialEq>(
     before: &BTreeMap<PathBuf, T>,
     after: &BTreeMap<PathBuf, T>,
 ) -> Option<PathBuf> {
-    let changed = after.iter().find(|(path, state)| before.get(*path) != Some(*state));
+    let changed = after
+        .iter()
+        .find(|(path, state)| before.get(*path) != Some(*state));
     let gone = before.keys().find(|path| !after.contains_key(*path));
     changed.map(|(path, _)| path).or(gone).cloned()
 }

@@ -23,7 +23,10 @@ pub fn split(mut plan: Plan) -> (Plan, Vec<Address>) {
     plan.actions.retain(|action| action.cause != Cause::Removed);
     for action in &mut plan.actions {
         let moved = action.after.iter().filter_map(|after| {
-            place[after.action].map(|action| After { action, until: after.until })
+            place[after.action].map(|action| After {
+                action,
+                until: after.until,
+            })
         });
         action.after = moved.collect();
     }

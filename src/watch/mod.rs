@@ -131,7 +131,8 @@ impl<W: World> Watcher<W> {
     /// Watches until the user wishes to end it.
     pub async fn run(&mut self) -> Result<(), WatchError> {
         self.reload()?;
-        self.round(vec!["started watching".to_owned()], false, true).await?;
+        self.round(vec!["started watching".to_owned()], false, true)
+            .await?;
         let mut last_poll = Instant::now();
         while *self.interrupt.borrow() == Interrupt::None {
             tokio::select! {
@@ -163,7 +164,11 @@ impl<W: World> Watcher<W> {
         if !changes.manifest.is_empty() {
             self.reload()?;
             self.retry = None;
-            let reasons = changes.manifest.iter().map(|file| format!("{file} changed")).collect();
+            let reasons = changes
+                .manifest
+                .iter()
+                .map(|file| format!("{file} changed"))
+                .collect();
             self.round(reasons, false, false).await?;
         }
         for (service, path) in changes.sources {
@@ -187,7 +192,10 @@ impl<W: World> Watcher<W> {
             Some(desired) => self.good = Some(Good { loaded, desired }),
             None => {
                 let report = Arc::new(std::mem::take(&mut loaded.report));
-                self.emit(What::ManifestInvalid { errors: report.error_count(), report });
+                self.emit(What::ManifestInvalid {
+                    errors: report.error_count(),
+                    report,
+                });
             }
         }
         Ok(())
@@ -201,8 +209,13 @@ impl<W: World> Watcher<W> {
         first: bool,
     ) -> Result<(), WatchError> {
         let delete = delete || self.settings.allow_delete;
-        let retry_pending = self.retry.as_ref().is_some_and(|retry| Instant::now() < retry.due);
-        let Some(good) = &self.good else { return Ok(()) };
+        let retry_pending = self
+            .retry
+            .as_ref()
+            .is_some_and(|retry| Instant::now() < retry.due);
+        let Some(good) = &self.good else {
+            return Ok(());
+        };
         let mut platforms = self.world.platforms(&good.loaded, &good.desired.stack)?;
         let observed = platforms.observe(&good.desired).await?;
         if let Some(last) = &self.last {
@@ -211,7 +224,11 @@ impl<W: World> Watcher<W> {
             }
         }
         let plan = plan::plan(&good.desired, &observed, &Options::default())?;
-        let (plan, held) = if delete { (plan, Vec::new()) } else { held::split(plan) };
+        let (plan, held) = if delete {
+            (plan, Vec::new())
+        } else {
+            held::split(plan)
+        };
         self.last = Some(observed);
         if held != self.held {
             self.held.clone_from(&held);
@@ -219,10 +236,16 @@ impl<W: World> Watcher<W> {
                 self.emit(What::DeletionsHeld { addresses: held });
             }
         }
-        let same_as_failed = self.retry.as_ref().is_some_and(|retry| retry.ids == ids(&plan));
+        let same_as_failed = self
+            .retry
+            .as_ref()
+            .is_some_and(|retry| retry.ids == ids(&plan));
         if first {
             let files = self.files.count();
-            self.emit(What::WatchStarted { plan: Arc::new(plan.clone()), files });
+            self.emit(What::WatchStarted {
+                plan: Arc::new(plan.clone()),
+                files,
+            });
         }
         if plan.is_empty() || (same_as_failed && retry_pending) {
             if plan.is_empty() {
@@ -243,7 +266,9 @@ impl<W: World> Watcher<W> {
         reasons: Vec<String>,
         make: impl FnOnce(&Desired, &Observed) -> Result<Plan, PlanError>,
     ) -> Result<(), WatchError> {
-        let Some(good) = &self.good else { return Ok(()) };
+        let Some(good) = &self.good else {
+            return Ok(());
+        };
         let path = self.world.lock_file(&good.desired.stack)?;
         let waits = |holder: Option<&crate::apply::Holder>| {
             let command = holder.map_or("another process", |holder| holder.command.as_str());
@@ -260,7 +285,10 @@ impl<W: World> Watcher<W> {
         if plan.is_empty() {
             return Ok(());
         }
-        self.emit(What::RoundStarted { reasons, plan: Arc::clone(&plan) });
+        self.emit(What::RoundStarted {
+            reasons,
+            plan: Arc::clone(&plan),
+        });
         let apply = Apply {
             platforms: &platforms,
             secrets: &good.loaded.secrets,
@@ -285,11 +313,17 @@ impl<W: World> Watcher<W> {
             Some(retry) => (retry.delay * 2).min(MAX_RETRY),
             None => FIRST_RETRY,
         };
-        let left = self.good.as_ref().zip(self.last.as_ref()).and_then(|(good, last)| {
-            plan::plan(&good.desired, last, &Options::default()).ok()
-        });
+        let left = self
+            .good
+            .as_ref()
+            .zip(self.last.as_ref())
+            .and_then(|(good, last)| plan::plan(&good.desired, last, &Options::default()).ok());
         let ids = ids(left.as_ref().unwrap_or(plan));
-        self.retry = Some(Retry { ids, due: Instant::now() + delay, delay });
+        self.retry = Some(Retry {
+            ids,
+            due: Instant::now() + delay,
+            delay,
+        });
     }
 
     fn emit(&self, what: What) {

@@ -25,7 +25,12 @@ impl Project {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let home = dir.path().join("state");
         let program = PathBuf::from(env!("CARGO_BIN_EXE_gabion"));
-        Self { dir, home, user: None, program }
+        Self {
+            dir,
+            home,
+            user: None,
+            program,
+        }
     }
 
     /// A project with this manifest.
@@ -38,7 +43,9 @@ impl Project {
     /// A project with a copy of `examples/<name>`.
     pub fn example(name: &str) -> Self {
         let project = Self::empty();
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
+        let source = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("examples")
+            .join(name);
         copy(&source, project.dir.path());
         project
     }
@@ -115,12 +122,16 @@ impl Project {
     pub fn services(&self) -> BTreeMap<String, Value> {
         let status = self.status(&[]);
         let rows = status["services"].as_array().expect("services").clone();
-        rows.into_iter().map(|row| (row["address"].as_str().expect("text").to_owned(), row)).collect()
+        rows.into_iter()
+            .map(|row| (row["address"].as_str().expect("text").to_owned(), row))
+            .collect()
     }
 
     /// The pid of a service that has one.
     pub fn pid(&self, address: &str) -> u64 {
-        self.services()[address]["pid"].as_u64().unwrap_or_else(|| panic!("{address} has no pid"))
+        self.services()[address]["pid"]
+            .as_u64()
+            .unwrap_or_else(|| panic!("{address} has no pid"))
     }
 
     /// Every process whose environment or command line names this project.
@@ -135,7 +146,8 @@ impl Project {
         pids.filter(|pid| {
             let cwd = std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
             *pid != std::process::id()
-                && (contains(format!("/proc/{pid}/cmdline").into()) || cwd.starts_with(self.dir.path()))
+                && (contains(format!("/proc/{pid}/cmdline").into())
+                    || cwd.starts_with(self.dir.path()))
         })
         .collect()
     }
@@ -143,7 +155,9 @@ impl Project {
 
 impl Drop for Project {
     fn drop(&mut self) {
-        let destroyed = self.command(&["destroy", "--yes", "--lock-timeout", "30s"]).output();
+        let destroyed = self
+            .command(&["destroy", "--yes", "--lock-timeout", "30s"])
+            .output();
         let clean = destroyed.is_ok_and(|output| output.status.success());
         if !clean {
             for pid in self.processes() {
@@ -192,7 +206,10 @@ pub fn free_port() -> u16 {
 pub fn eventually(describe: &str, mut condition: impl FnMut() -> bool) {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
     while !condition() {
-        assert!(std::time::Instant::now() < deadline, "never happened: {describe}");
+        assert!(
+            std::time::Instant::now() < deadline,
+            "never happened: {describe}"
+        );
         std::thread::yield_now();
         std::thread::park_timeout(std::time::Duration::from_millis(10));
     }

@@ -34,7 +34,9 @@ pub struct Stacks {
 
 impl Stacks {
     pub fn new(home: impl Into<PathBuf>) -> Self {
-        Self { root: home.into().join("sandboxes") }
+        Self {
+            root: home.into().join("sandboxes"),
+        }
     }
 
     pub fn sandbox(&self, stack: &str, sandbox: &SandboxName) -> Folder {
@@ -114,8 +116,9 @@ impl Folder {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed("read", &path)(error)),
         };
-        let stored: Stored<SandboxSpec> = serde_json::from_slice(&text)
-            .map_err(|error| PlatformError::new(format!("{} is damaged: {error}", path.display())))?;
+        let stored: Stored<SandboxSpec> = serde_json::from_slice(&text).map_err(|error| {
+            PlatformError::new(format!("{} is damaged: {error}", path.display()))
+        })?;
         if stored.owner != stack {
             let message = format!("{} belongs to stack `{}`", self.0.display(), stored.owner);
             return Err(PlatformError::new(message));
@@ -125,7 +128,12 @@ impl Folder {
 
     pub fn write_spec(&self, stack: &str, sandbox: &SandboxName, spec: &SandboxSpec) -> Result<()> {
         let path = self.0.join(SPEC_FILE);
-        let stored = Stored { version: 1, owner: stack.to_owned(), sandbox: sandbox.clone(), spec };
+        let stored = Stored {
+            version: 1,
+            owner: stack.to_owned(),
+            sandbox: sandbox.clone(),
+            spec,
+        };
         self.write(&path, &stored).map_err(failed("write", &path))
     }
 

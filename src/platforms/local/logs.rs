@@ -13,13 +13,20 @@ const EVIDENCE: usize = 10;
 
 /// The last lines that a service wrote; none if they cannot be read.
 pub fn tail(dir: &Path, service: &ServiceName) -> Vec<String> {
-    let query = LogQuery { tail: Some(EVIDENCE), ..LogQuery::default() };
+    let query = LogQuery {
+        tail: Some(EVIDENCE),
+        ..LogQuery::default()
+    };
     let lines = supervisor::stored_logs(dir, service, &query).unwrap_or_default();
     lines.into_iter().map(|line| line.text).collect()
 }
 
 /// The stored lines; nothing can follow them.
-pub fn stored(dir: &Path, service: &ServiceName, query: &LogQuery) -> Result<mpsc::Receiver<LogLine>> {
+pub fn stored(
+    dir: &Path,
+    service: &ServiceName,
+    query: &LogQuery,
+) -> Result<mpsc::Receiver<LogLine>> {
     let lines = supervisor::stored_logs(dir, service, query)
         .map_err(|error| PlatformError::new(format!("cannot read the log: {error}")))?;
     let (sender, receiver) = mpsc::channel(64);

@@ -22,8 +22,8 @@ use crate::model::{
 };
 use crate::platforms::{Act, LogLine, LogQuery, Observe, PlatformError, Progress, Result};
 use crate::supervisor::{self, Client, ClientError, ServiceObject, Until};
-use futures_util::future;
 use folder::{Folder, Stacks};
+use futures_util::future;
 
 /// What the local platform can honour.
 pub static CAPABILITIES: Capabilities = Capabilities {
@@ -31,19 +31,84 @@ pub static CAPABILITIES: Capabilities = Capabilities {
     summary: "processes on this machine, one supervisor per sandbox",
     shared_network: true,
     exceptions: &[
-        (Scope::Sandbox, "name", Support::Unsupported, "a local sandbox is named by its address"),
-        (Scope::Sandbox, "base", Support::Unsupported, "processes run on this machine's own files"),
-        (Scope::Sandbox, "repo", Support::Unsupported, "set `workspace` to a checkout instead"),
-        (Scope::Sandbox, "keep_alive", Support::Unsupported, "a local sandbox stays until it is deleted"),
-        (Scope::Sandbox, "vcpus", Support::Unsupported, "processes share this machine's processors"),
-        (Scope::Sandbox, "memory", Support::Unsupported, "processes share this machine's memory"),
-        (Scope::Sandbox, "disk", Support::Unsupported, "processes share this machine's disk"),
-        (Scope::Sandbox, "vscode", Support::Unsupported, "open the workspace in an editor of your own"),
-        (Scope::Sandbox, "isolation: strict", Support::Unsupported, "processes are kept in process groups only"),
-        (Scope::Service, "container", Support::Unsupported, "there is no container engine behind it"),
-        (Scope::Service, "image", Support::Unsupported, "there is no container engine behind it"),
-        (Scope::Sandbox, "needs", Support::Supplied, "gabion orders and awaits"),
-        (Scope::Service, "watch", Support::Supplied, "`gabion watch` does it"),
+        (
+            Scope::Sandbox,
+            "name",
+            Support::Unsupported,
+            "a local sandbox is named by its address",
+        ),
+        (
+            Scope::Sandbox,
+            "base",
+            Support::Unsupported,
+            "processes run on this machine's own files",
+        ),
+        (
+            Scope::Sandbox,
+            "repo",
+            Support::Unsupported,
+            "set `workspace` to a checkout instead",
+        ),
+        (
+            Scope::Sandbox,
+            "keep_alive",
+            Support::Unsupported,
+            "a local sandbox stays until it is deleted",
+        ),
+        (
+            Scope::Sandbox,
+            "vcpus",
+            Support::Unsupported,
+            "processes share this machine's processors",
+        ),
+        (
+            Scope::Sandbox,
+            "memory",
+            Support::Unsupported,
+            "processes share this machine's memory",
+        ),
+        (
+            Scope::Sandbox,
+            "disk",
+            Support::Unsupported,
+            "processes share this machine's disk",
+        ),
+        (
+            Scope::Sandbox,
+            "vscode",
+            Support::Unsupported,
+            "open the workspace in an editor of your own",
+        ),
+        (
+            Scope::Sandbox,
+            "isolation: strict",
+            Support::Unsupported,
+            "processes are kept in process groups only",
+        ),
+        (
+            Scope::Service,
+            "container",
+            Support::Unsupported,
+            "there is no container engine behind it",
+        ),
+        (
+            Scope::Service,
+            "image",
+            Support::Unsupported,
+            "there is no container engine behind it",
+        ),
+        (
+            Scope::Sandbox,
+            "needs",
+            Support::Supplied,
+            "gabion orders and awaits",
+        ),
+        (
+            Scope::Service,
+            "watch",
+            Support::Supplied,
+            "`gabion watch` does it",
+        ),
     ],
 };
 
@@ -58,8 +123,16 @@ pub struct Local {
 
 impl Local {
     /// The sandboxes of `stack` kept under `home`, with `program` as the supervisor's executable.
-    pub fn new(home: impl Into<PathBuf>, stack: impl Into<String>, program: impl Into<PathBuf>) -> Self {
-        Self { stacks: Stacks::new(home), stack: stack.into(), program: program.into() }
+    pub fn new(
+        home: impl Into<PathBuf>,
+        stack: impl Into<String>,
+        program: impl Into<PathBuf>,
+    ) -> Self {
+        Self {
+            stacks: Stacks::new(home),
+            stack: stack.into(),
+            program: program.into(),
+        }
     }
 
     fn folder(&self, sandbox: &SandboxName) -> Folder {
@@ -79,26 +152,44 @@ impl Local {
             return Ok(());
         }
         let launched = supervisor::launch(&self.program, folder.path()).await;
-        launched.map_err(|error| PlatformError::new(format!("the supervisor did not start: {error}")))
+        launched
+            .map_err(|error| PlatformError::new(format!("the supervisor did not start: {error}")))
     }
 
     async fn read(&self, folder: &Folder) -> Result<Option<ObservedSandbox>> {
-        let Some(spec) = folder.read_spec(&self.stack)? else { return Ok(None) };
+        let Some(spec) = folder.read_spec(&self.stack)? else {
+            return Ok(None);
+        };
         let spec = Arc::new(spec);
         let isolation = Isolation::None;
         let Some(client) = open(folder)? else {
-            let stored = supervisor::stored_services(folder.path())
-                .map_err(|error| PlatformError::new(format!("cannot read its definitions: {error}")))?;
+            let stored = supervisor::stored_services(folder.path()).map_err(|error| {
+                PlatformError::new(format!("cannot read its definitions: {error}"))
+            })?;
             let services = stored.into_iter().collect();
             let state = SandboxState::Stopped;
             let supervisor_pid = None;
-            return Ok(Some(ObservedSandbox { spec, state, isolation, supervisor_pid, services }));
+            return Ok(Some(ObservedSandbox {
+                spec,
+                state,
+                isolation,
+                supervisor_pid,
+                services,
+            }));
         };
-        let (listed, health) = future::try_join(client.list(), client.health()).await.map_err(refused)?;
+        let (listed, health) = future::try_join(client.list(), client.health())
+            .await
+            .map_err(refused)?;
         let services = listed.iter().map(observed).collect::<Result<_>>()?;
         let supervisor_pid = Some(health.pid);
         let state = SandboxState::Running;
-        Ok(Some(ObservedSandbox { spec, state, isolation, supervisor_pid, services }))
+        Ok(Some(ObservedSandbox {
+            spec,
+            state,
+            isolation,
+            supervisor_pid,
+            services,
+        }))
     }
 
     /// Follows a start until the service is ready, or a task has exited 0.
@@ -135,11 +226,19 @@ impl Local {
                 }
                 told = object.message.clone();
             }
-            object = client.wait_change(&service.service, object.seq).await.map_err(refused)?;
+            object = client
+                .wait_change(&service.service, object.seq)
+                .await
+                .map_err(refused)?;
         }
     }
 
-    fn failure(&self, service: &ServiceAddress, otherwise: &str, object: &ServiceObject) -> PlatformError {
+    fn failure(
+        &self,
+        service: &ServiceAddress,
+        otherwise: &str,
+        object: &ServiceObject,
+    ) -> PlatformError {
         let message = object.message.clone().or_else(|| object.error.clone());
         PlatformError(Failure {
             message: message.unwrap_or_else(|| otherwise.to_owned()),
@@ -161,7 +260,11 @@ fn observed(object: &ServiceObject) -> Result<(ServiceName, ObservedService)> {
 }
 
 fn refused(error: ClientError) -> PlatformError {
-    PlatformError(Failure { message: error.message, log_tail: error.log_tail, hint: None })
+    PlatformError(Failure {
+        message: error.message,
+        log_tail: error.log_tail,
+        hint: None,
+    })
 }
 
 #[async_trait]
@@ -176,13 +279,26 @@ impl Observe for Local {
             match self.read(folder).await {
                 Ok(None) => None,
                 Ok(Some(sandbox)) => Some((name.clone(), Listing::Known(sandbox))),
-                Err(error) => Some((name.clone(), Listing::Unknown { reason: error.to_string() })),
+                Err(error) => Some((
+                    name.clone(),
+                    Listing::Unknown {
+                        reason: error.to_string(),
+                    },
+                )),
             }
         });
-        Ok(future::join_all(reads).await.into_iter().flatten().collect())
+        Ok(future::join_all(reads)
+            .await
+            .into_iter()
+            .flatten()
+            .collect())
     }
 
-    async fn logs(&self, service: &ServiceAddress, query: LogQuery) -> Result<mpsc::Receiver<LogLine>> {
+    async fn logs(
+        &self,
+        service: &ServiceAddress,
+        query: LogQuery,
+    ) -> Result<mpsc::Receiver<LogLine>> {
         let folder = self.folder(&service.sandbox);
         match open(&folder)? {
             Some(client) => client.logs(&service.service, &query).await.map_err(refused),
@@ -217,6 +333,7 @@ impl Act for Local {
         self.stop_sandbox(sandbox).await?;
         let folder = self.folder(sandbox);
         supervisor::kill_leftovers(folder.path())
+            .await
             .map_err(|error| PlatformError::new(format!("cannot end its processes: {error}")))?;
         self.stacks.delete(&self.stack, sandbox)
     }
@@ -228,7 +345,10 @@ impl Act for Local {
         secrets: &Secrets,
     ) -> Result<()> {
         let client = self.client(&service.sandbox)?;
-        client.put(&service.service, spec, &values(spec, secrets)?).await.map_err(refused)?;
+        client
+            .put(&service.service, spec, &values(spec, secrets)?)
+            .await
+            .map_err(refused)?;
         Ok(())
     }
 
@@ -241,13 +361,20 @@ impl Act for Local {
     ) -> Result<()> {
         let client = self.client(&service.sandbox)?;
         let values = values(spec, secrets)?;
-        let object = client.start(&service.service, &values, Until::Executed).await;
-        self.settle(&client, service, spec, object.map_err(refused)?, progress).await
+        let object = client
+            .start(&service.service, &values, Until::Executed)
+            .await;
+        self.settle(&client, service, spec, object.map_err(refused)?, progress)
+            .await
     }
 
     async fn stop_service(&self, service: &ServiceAddress) -> Result<()> {
         match open(&self.folder(&service.sandbox))? {
-            Some(client) => client.stop(&service.service).await.map_err(refused).map(drop),
+            Some(client) => client
+                .stop(&service.service)
+                .await
+                .map_err(refused)
+                .map(drop),
             None => Ok(()),
         }
     }
@@ -261,7 +388,8 @@ impl Act for Local {
         let folder = self.folder(sandbox);
         let spec = folder.read_spec(&self.stack)?;
         let spec = spec.ok_or_else(|| {
-            PlatformError::new(format!("there is no sandbox `{sandbox}`")).hint("gabion apply makes it")
+            PlatformError::new(format!("there is no sandbox `{sandbox}`"))
+                .hint("gabion apply makes it")
         })?;
         supervisor::exec_attached(folder.path(), &spec, argv, secrets)
             .await
@@ -270,5 +398,7 @@ impl Act for Local {
 }
 
 fn values(spec: &ServiceSpec, secrets: &Secrets) -> Result<Secrets> {
-    secrets.used_by(spec).map_err(|missing| PlatformError::new(missing.to_string()))
+    secrets
+        .used_by(spec)
+        .map_err(|missing| PlatformError::new(missing.to_string()))
 }
