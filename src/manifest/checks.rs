@@ -1,0 +1,227 @@
+//! Checks across services: ports, what platforms can do, profiles that were asked for.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::Request;
+use super::codes;
+use super::decode::Either;
+use super::diagnostic::{At, Draft, Sink, Span};
+use super::index::{Entry, Home, Index};
+use super::service::port_number;
+use super::tree::{NodeId, Tree};
+use super::types::{Port, Service};
+use crate::model::{Capabilities, Scope, Support};
+
+/// Who listens where.
+#[derive(Default)]
+pub(super) struct Ports {
+    taken: HashMap<(String, u16), (String, Span)>,
+}
+
+impl Ports {
+    /// Takes the ports of one service that is to run.
+    #[expect(clippy::too_many_arguments)]
+    pub fn take(
+        &mut self,
+        home: &Home<'_>,
+        entry: &Entry<'_>,
+        address: &str,
+        service: &Service,
+        kind: Option<&Capabilities>,
+        tree: &Tree<'_>,
+        sink: &mut Sink,
+    ) {
+        if home.stopped || entry.stopped {
+            return;
+        }
+        let shared = kind.filter(|kind| kind.shared_network);
+        let network = match shared {
+            Some(kind) => format!("\0{}", kind.kind),
+            None => home.name().to_owned(),
+        };
+        for (port, at, probed) in ports(service) {
+            let span = tree.span(at);
+            let Some((owner, first)) = self.taken.get(&(network.clone(), port)) else {
+                self.taken
+                    .insert((network.clone(), port), (address.to_owned(), span));
+                continue;
+            };
+            let own = owner == address;
+            if own && probed {
+                continue;
+            }
+            let message = if own {
+                format!("`{address}` lists port {port} twice")
+            } else {
+                format!("`{address}` and `{owner}` both want port {port}")
+            };
+            let draft = Draft::error(codes::PORT_CLASH, span, message);
+            let draft = draft
+                .label("second")
+                .related(*first, format!("first, by `{owner}`"));
+            let across = owner
+                .split_once('/')
+                .is_some_and(|(sandbox, _)| sandbox != home.name());
+            sink.push(match shared.filter(|_| across) {
+                Some(kind) => draft.help(format!(
+                    "on platform `{}` all sandboxes share one network",
+                    kind.kind
+                )),
+                None => draft,
+            });
+        }
+    }
+}
+
+/// A service's ports with their places; whether one is only the port of its health check.
+fn ports(service: &Service) -> Vec<(u16, NodeId, bool)> {
+    let listed = service.ports.value.iter().flat_map(|list| &list.0);
+    let listed = listed
+        .filter_map(|field| field.get())
+        .map(|(port, at)| (port, at, false));
+    let probed = |port: Option<(_, NodeId)>| port.map(|(port, at)| (port, at, true));
+    let health = service.health.value.as_ref();
+    let tcp = health
+        .and_then(|health| health.tcp.get())
+        .and_then(|(tcp, at)| match tcp {
+            Either::Short(port) => Some((port, at)),
+            Either::Long(rule) => rule.port.get(),
+        });
+    let http = health.and_then(|health| health.http.value.as_ref()?.port.get());
+    let all = listed
+        .chain(probed(service.health_port.get()))
+        .chain(probed(tcp))
+        .chain(probed(http));
+    let number = |(port, at, probed): (&Port, _, _)| Some((port_number(port)?, at, probed));
+    all.filter_map(number).collect()
+}
+
+/// What is checked against a platform's table.
+struct Used<'a> {
+    platform: &'a str,
+    kind: &'static Capabilities,
+    scope: Scope,
+    who: &'a str,
+}
+
+impl Used<'_> {
+    fn fields(&self, at: Option<NodeId>, only: Option<&[&str]>, tree: &Tree<'_>, sink: &mut Sink) {
+        let Some(at) = at else { return };
+        for (key, value) in tree.entries(at) {
+            let name = tree.text(*key).unwrap_or_default();
+            if only.is_some_and(|only| !only.contains(&name)) || is_off(tree, name, *value) {
+                continue;
+            }
+            self.field(name, tree.span(*key), sink);
+            if name == "health" {
+                for (inner, _) in tree.entries(*value) {
+                    let name = format!("health.{}", tree.text(*inner).unwrap_or_default());
+                    self.field(&name, tree.span(*inner), sink);
+                }
+            }
+        }
+    }
+
+    fn field(&self, name: &str, at: Span, sink: &mut Sink) {
+        let (support, why) = self.kind.support(self.scope, name);
+        if support != Support::Unsupported {
+            return;
+        }
+        let on = match self.platform == self.kind.kind {
+            true => format!("platform `{}`", self.platform),
+            false => format!("platform `{}` (kind `{}`)", self.platform, self.kind.kind),
+        };
+        let message = format!("{}: {on} cannot honour `{name}`", self.who);
+        let draft = Draft::error(codes::UNSUPPORTED_FIELD, at, message).label(why);
+        sink.push(draft.help("`gabion platforms` shows what each platform can do"));
+    }
+}
+
+/// Whether a value says no more than its absence would.
+fn is_off(tree: &Tree<'_>, name: &str, value: NodeId) -> bool {
+    tree.is_null(value)
+        || match (name, tree.text(value)) {
+            ("container" | "protect" | "vscode", Some("false" | "False" | "FALSE")) => true,
+            ("isolation", Some("auto")) | ("state", Some("running")) => true,
+            ("kind", Some("service")) => true,
+            _ => false,
+        }
+}
+
+/// Checks the fields of a sandbox against what its platform can do.
+pub(super) fn sandbox(
+    home: &Home<'_>,
+    platform: &str,
+    kind: &'static Capabilities,
+    at: Option<NodeId>,
+    defaults: Option<NodeId>,
+    tree: &Tree<'_>,
+    sink: &mut Sink,
+) {
+    let who = format!("sandbox `{}`", home.name());
+    let used = Used {
+        platform,
+        kind,
+        scope: Scope::Sandbox,
+        who: &who,
+    };
+    used.fields(at, None, tree, sink);
+    let own = |field: &&str| at.is_some_and(|at| tree.get(at, field).is_some());
+    let missing: Vec<_> = ["isolation"]
+        .into_iter()
+        .filter(|field| !own(field))
+        .collect();
+    used.fields(defaults, Some(&missing), tree, sink);
+    if !home.services.is_empty() {
+        let used = Used {
+            scope: Scope::Service,
+            ..used
+        };
+        used.fields(defaults, Some(&["env", "restart", "stop"]), tree, sink);
+    }
+}
+
+/// Checks the fields of a service against what its platform can do.
+pub(super) fn service(
+    address: &str,
+    platform: &str,
+    kind: &'static Capabilities,
+    at: Option<NodeId>,
+    tree: &Tree<'_>,
+    sink: &mut Sink,
+) {
+    let who = format!("service `{address}`");
+    let used = Used {
+        platform,
+        kind,
+        scope: Scope::Service,
+        who: &who,
+    };
+    used.fields(at, None, tree, sink);
+}
+
+/// Warns of selected profiles that nothing has.
+pub(super) fn profiles(request: &Request, index: &Index<'_>, sink: &mut Sink) {
+    let mut known = BTreeSet::new();
+    let services = index.homes.iter().flat_map(|home| &home.services);
+    let lists = services.filter_map(|entry| entry.service?.profiles.value.as_ref());
+    let sandboxes = index
+        .homes
+        .iter()
+        .filter_map(|home| home.sandbox?.profiles.value.as_ref());
+    for list in lists.chain(sandboxes) {
+        known.extend(list.0.iter().filter_map(|field| field.value.as_deref()));
+    }
+    for profile in &request.profiles {
+        if known.contains(profile.as_str()) {
+            continue;
+        }
+        let message = format!("nothing in the manifest has profile `{profile}`");
+        let draft = Draft::warning(codes::UNKNOWN_PROFILE, At::Nowhere, message);
+        let near = sink.nearest(profile, known.iter().copied());
+        sink.push(match near {
+            Some(near) => draft.help(format!("did you mean `{near}`?")),
+            None => draft,
+        });
+    }
+}

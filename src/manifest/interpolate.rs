@@ -1,0 +1,490 @@
+//! `${env.X}`, `${var.x}` and `${secret.x}` in the scalars of a tree.
+//!
+//! In: the merged tree, before any type is asked for. Out: the same tree with texts replaced, and
+//! the secrets that each scalar names. A text that is put in is data: it cannot become YAML, nor be
+//! interpolated again.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::codes;
+use super::diagnostic::{At, Draft, Sink, Span};
+use super::tree::{Kind, NodeId, Tree, names};
+
+/// The most bytes that all replacements together may come to.
+const MAX_OUTPUT: usize = 16 << 20;
+/// How deep a default may hold another default.
+const MAX_NESTING: usize = 8;
+
+/// Where values come from.
+pub(super) struct Values<'r> {
+    pub env: &'r BTreeMap<String, String>,
+    pub overrides: &'r BTreeMap<String, String>,
+    pub profiles: &'r std::collections::BTreeSet<String>,
+}
+
+/// The secrets that each scalar names.
+pub(super) type SecretUses = HashMap<NodeId, Vec<String>>;
+
+/// Replaces every interpolation in the tree under `root`.
+pub(super) fn interpolate(
+    tree: &mut Tree<'_>,
+    root: NodeId,
+    values: &Values<'_>,
+    sink: &mut Sink,
+) -> SecretUses {
+    let mut vars = BTreeMap::new();
+    let mut secrets = HashSet::new();
+    if let Some(map) = tree.get(root, "secrets") {
+        let keys = tree.entries(map).iter();
+        secrets.extend(
+            keys.filter_map(|(key, _)| tree.text(*key))
+                .map(str::to_owned),
+        );
+    }
+    let mut walk = Walk {
+        values,
+        vars: BTreeMap::new(),
+        secrets,
+        uses: HashMap::new(),
+        seen: HashSet::new(),
+        left_out: Vec::new(),
+        budget: MAX_OUTPUT,
+        sink,
+    };
+    if let Some(map) = tree.get(root, "vars") {
+        for (key, value) in tree.entries(map).to_vec() {
+            walk.scalar(tree, value, Place::Vars);
+            let Some(name) = tree.text(key).map(str::to_owned) else {
+                continue;
+            };
+            let default = tree.text(value).filter(|_| !tree.is_null(value));
+            vars.insert(name, default.map(str::to_owned));
+        }
+    }
+    for (name, value) in values.overrides {
+        if vars.contains_key(name) {
+            vars.insert(name.clone(), Some(value.clone()));
+            continue;
+        }
+        let message = format!("`--var {name}=…`: the manifest declares no variable `{name}`");
+        let near = walk.sink.nearest(name, vars.keys().map(String::as_str));
+        let help = match near {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "variables are declared with their defaults under `vars:`".to_owned(),
+        };
+        let draft = Draft::error(codes::UNKNOWN_VAR, At::Nowhere, message);
+        walk.sink.push(draft.help(help));
+    }
+    walk.vars = vars;
+    walk.top(tree, root);
+    // Last, so that a value that is shared with something selected is put in all the same.
+    for node in std::mem::take(&mut walk.left_out) {
+        walk.all(tree, node, Place::LeftOut);
+    }
+    walk.uses
+}
+
+/// What may be put in at a place.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Place {
+    /// Everything.
+    Open,
+    /// No secrets.
+    Public,
+    /// Environment variables only.
+    Vars,
+    /// Left out by profile: no value is needed, and no error about one is of use.
+    LeftOut,
+}
+
+struct Walk<'w> {
+    values: &'w Values<'w>,
+    vars: BTreeMap<String, Option<String>>,
+    secrets: HashSet<String>,
+    uses: SecretUses,
+    seen: HashSet<(NodeId, Place)>,
+    left_out: Vec<NodeId>,
+    budget: usize,
+    sink: &'w mut Sink,
+}
+
+impl Walk<'_> {
+    fn top(&mut self, tree: &mut Tree<'_>, root: NodeId) {
+        for (key, value) in tree.entries(root).to_vec() {
+            match tree.text(key).unwrap_or_default() {
+                "vars" => {}
+                "platforms" => self.all(tree, value, Place::Open),
+                "defaults" => self.with_env(tree, value),
+                "sandboxes" => {
+                    for (_, sandbox) in tree.entries(value).to_vec() {
+                        self.sandbox(tree, sandbox);
+                    }
+                }
+                _ => self.all(tree, value, Place::Public),
+            }
+        }
+    }
+
+    fn sandbox(&mut self, tree: &mut Tree<'_>, sandbox: NodeId) {
+        if self.left_out(tree, sandbox) {
+            return;
+        }
+        for (key, value) in tree.entries(sandbox).to_vec() {
+            match tree.text(key).unwrap_or_default() {
+                "services" => {
+                    for (_, service) in tree.entries(value).to_vec() {
+                        if !self.left_out(tree, service) {
+                            self.with_env(tree, service);
+                        }
+                    }
+                }
+                "env" => self.all(tree, value, Place::Open),
+                _ => self.all(tree, value, Place::Public),
+            }
+        }
+    }
+
+    fn with_env(&mut self, tree: &mut Tree<'_>, map: NodeId) {
+        if tree.entries(map).is_empty() {
+            self.all(tree, map, Place::Public);
+        }
+        for (key, value) in tree.entries(map).to_vec() {
+            let env = tree.text(key) == Some("env");
+            self.all(tree, value, if env { Place::Open } else { Place::Public });
+        }
+    }
+
+    /// Whether the map's profiles leave it out; if so, it is looked at last.
+    fn left_out(&mut self, tree: &Tree<'_>, map: NodeId) -> bool {
+        let profiles = tree.get(map, "profiles");
+        let out = profiles.is_some_and(|list| left_out(tree, list, self.values.profiles));
+        if out {
+            self.left_out.push(map);
+        }
+        out
+    }
+
+    fn all(&mut self, tree: &mut Tree<'_>, node: NodeId, place: Place) {
+        let node = tree.resolve(node);
+        match &tree.node(node).kind {
+            Kind::Scalar(_) => self.scalar(tree, node, place),
+            Kind::Seq(items) if self.seen.insert((node, place)) => {
+                for item in items.clone() {
+                    self.all(tree, item, place);
+                }
+            }
+            Kind::Map(entries) if self.seen.insert((node, place)) => {
+                for (_, value) in entries.clone() {
+                    self.all(tree, value, place);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn scalar(&mut self, tree: &mut Tree<'_>, node: NodeId, place: Place) {
+        let node = tree.resolve(node);
+        let Kind::Scalar(scalar) = &tree.node(node).kind else {
+            return;
+        };
+        if scalar.interpolated {
+            // Done before, through another alias; only the place may differ.
+            if place != Place::Open && self.uses.contains_key(&node) {
+                let name = self.uses[&node].first().cloned().unwrap_or_default();
+                self.misplaced(tree.span(node), &name, place);
+            }
+            return;
+        }
+        if !scalar.text.contains("${") {
+            return;
+        }
+        let mut text = Text {
+            span: tree.span(node),
+            place,
+            out: String::with_capacity(scalar.text.len()),
+            uses: Vec::new(),
+            changed: false,
+            bad: false,
+        };
+        self.text(&scalar.text, &mut text, 0);
+        let over = text.out.len() > self.budget;
+        self.budget = self.budget.saturating_sub(text.out.len());
+        if over {
+            let message = "what is put in here makes the manifest larger than any needs to be";
+            self.sink
+                .push(Draft::error(codes::TOO_MUCH, text.span, message));
+        }
+        if text.bad || over {
+            tree.node_mut(node).kind = Kind::Bad;
+        } else if text.changed
+            && let Kind::Scalar(scalar) = &mut tree.node_mut(node).kind
+        {
+            scalar.text = Cow::Owned(text.out);
+            scalar.interpolated = true;
+            if !text.uses.is_empty() {
+                self.uses.insert(node, text.uses);
+            }
+        }
+    }
+
+    /// Appends `from` to `text`, with everything put in.
+    fn text(&mut self, from: &str, text: &mut Text, nesting: usize) {
+        let mut rest = from;
+        while let Some(start) = rest.find("${") {
+            text.push(&rest[..start], self.budget);
+            rest = &rest[start..];
+            match reference(rest) {
+                Ok(Some((reference, length))) => {
+                    text.changed = true;
+                    self.put(&reference, &rest[..length], text, nesting);
+                    rest = &rest[length..];
+                }
+                Ok(None) => {
+                    text.push("${", self.budget);
+                    rest = &rest[2..];
+                }
+                Err((why, length)) => {
+                    let seen: String = rest.chars().take_while(|c| *c != '}').take(40).collect();
+                    let message = format!("`{seen}}}` is left as it is");
+                    let draft = Draft::warning(codes::INTERPOLATION, text.span, message);
+                    self.sink.push(draft.label(why).help(
+                        "the forms are `${env.X}`, `${env.X:-default}`, `${env.X:?message}`, `${var.x}` and `${secret.x}`",
+                    ));
+                    text.push(&rest[..length], self.budget);
+                    rest = &rest[length..];
+                }
+            }
+        }
+        text.push(rest, self.budget);
+    }
+
+    fn put(&mut self, reference: &Reference<'_>, written: &str, text: &mut Text, nesting: usize) {
+        if text.place == Place::LeftOut && !matches!(reference, Reference::Secret(_)) {
+            text.bad = true;
+            return;
+        }
+        match *reference {
+            Reference::Env(name, or) => match (self.values.env.get(name), or) {
+                (Some(value), Or::Fail) => text.push(value, self.budget),
+                (Some(value), _) if !value.is_empty() => text.push(value, self.budget),
+                (_, Or::Default(default)) if nesting < MAX_NESTING => {
+                    self.text(default, text, nesting + 1);
+                }
+                (_, Or::Default(default)) => text.push(default, self.budget),
+                (found, or) => self.unset(name, found.is_some(), or, text),
+            },
+            Reference::Var(name) => self.var(name, text),
+            Reference::Secret(name) => {
+                if !self.secrets.contains(name) {
+                    let message = format!("there is no secret `{name}`");
+                    let near = self
+                        .sink
+                        .nearest(name, self.secrets.iter().map(String::as_str));
+                    let mut draft = Draft::error(codes::UNKNOWN_SECRET, text.span, message);
+                    draft = match near {
+                        Some(near) => draft.help(format!("did you mean `{near}`?")),
+                        None => draft.help("secrets are declared under `secrets:`"),
+                    };
+                    self.sink.push(draft.label("not declared under `secrets`"));
+                    text.bad = true;
+                } else if matches!(text.place, Place::Public | Place::Vars) {
+                    self.misplaced(text.span, name, text.place);
+                    text.bad = true;
+                }
+                text.push(written, self.budget);
+                text.uses.push(name.to_owned());
+            }
+        }
+    }
+
+    fn misplaced(&mut self, span: Span, name: &str, place: Place) {
+        if place == Place::LeftOut {
+            return;
+        }
+        let message = format!("secret `{name}` is used outside `env`");
+        let draft = Draft::error(codes::SECRET_PLACE, span, message);
+        self.sink.push(
+            draft
+                .label("secrets are allowed in `env` values and platform settings")
+                .help("secrets reach a service through `env`; argv is visible to everyone"),
+        );
+    }
+
+    fn unset(&mut self, name: &str, empty: bool, or: Or<'_>, text: &mut Text) {
+        text.bad = true;
+        let state = if empty { "empty" } else { "not set" };
+        let mut message = format!("the environment variable `{name}` is {state}");
+        if let Or::Message(said) = or
+            && !said.is_empty()
+        {
+            message = format!("{message}: {said}");
+        }
+        let near = self
+            .sink
+            .nearest(name, self.values.env.keys().map(String::as_str));
+        let help = match near {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("set it, or give a default: `${{env.{name}:-default}}`"),
+        };
+        let draft = Draft::error(codes::UNSET_ENV, text.span, message);
+        self.sink.push(draft.label(state).help(help));
+    }
+
+    fn var(&mut self, name: &str, text: &mut Text) {
+        let problem = match self.vars.get(name) {
+            _ if text.place == Place::Vars => "a variable cannot use another variable".to_owned(),
+            Some(Some(value)) => {
+                text.push(value, self.budget);
+                return;
+            }
+            Some(None) => format!("the variable `{name}` has no value"),
+            None => format!("there is no variable `{name}`"),
+        };
+        text.bad = true;
+        let near = self
+            .sink
+            .nearest(name, self.vars.keys().map(String::as_str));
+        let help = match near {
+            _ if self.vars.contains_key(name) => format!("give it one with `--var {name}=…`"),
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "variables are declared with their defaults under `vars:`".to_owned(),
+        };
+        let draft = Draft::error(codes::UNKNOWN_VAR, text.span, problem);
+        self.sink.push(draft.help(help));
+    }
+}
+
+/// Whether something with these `profiles` is left out.
+pub(super) fn left_out(
+    tree: &Tree<'_>,
+    profiles: NodeId,
+    selected: &std::collections::BTreeSet<String>,
+) -> bool {
+    let wanted = names(tree, profiles);
+    !wanted.is_empty() && !wanted.iter().any(|profile| selected.contains(*profile))
+}
+
+/// One scalar on its way.
+struct Text {
+    span: Span,
+    place: Place,
+    out: String,
+    uses: Vec<String>,
+    changed: bool,
+    bad: bool,
+}
+
+impl Text {
+    /// Appends, up to one byte over the budget.
+    fn push(&mut self, more: &str, budget: usize) {
+        if self.out.len() <= budget {
+            self.out.push_str(more);
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Or<'t> {
+    Fail,
+    Default(&'t str),
+    Message(&'t str),
+}
+
+#[derive(Debug, PartialEq)]
+enum Reference<'t> {
+    Env(&'t str, Or<'t>),
+    Var(&'t str),
+    Secret(&'t str),
+}
+
+/// The reference that `text` (at `${`) begins with and its length in bytes. `None`: somebody
+/// else's `${`. An error says why something that looks like ours is not, and how long it is.
+fn reference(text: &str) -> Result<Option<(Reference<'_>, usize)>, (&'static str, usize)> {
+    let scopes = ["${env.", "${var.", "${secret."];
+    let Some(scope) = scopes.into_iter().find(|scope| text.starts_with(scope)) else {
+        return Ok(None);
+    };
+    let rest = &text[scope.len()..];
+    let Some(closing) = closing(rest) else {
+        return Err(("it has no closing brace", text.len()));
+    };
+    let length = scope.len() + closing + 1;
+    let body = &rest[..closing];
+    let env = scope == "${env.";
+    let end = body
+        .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || (!env && c == '-')))
+        .unwrap_or(body.len());
+    let (name, tail) = body.split_at(end);
+    if name.is_empty() || (env && name.as_bytes()[0].is_ascii_digit()) {
+        return Err(("it has no name", length));
+    }
+    let reference = match (scope, tail) {
+        ("${env.", "") => Reference::Env(name, Or::Fail),
+        ("${var.", "") => Reference::Var(name),
+        ("${secret.", "") => Reference::Secret(name),
+        ("${env.", tail) => match (tail.strip_prefix(":-"), tail.strip_prefix(":?")) {
+            (Some(default), _) => Reference::Env(name, Or::Default(default)),
+            (_, Some(message)) => Reference::Env(name, Or::Message(message)),
+            _ => {
+                return Err((
+                    "after the name come `:-default`, `:?message` or `}`",
+                    length,
+                ));
+            }
+        },
+        _ => return Err(("only `env` takes a default or a message", length)),
+    };
+    Ok(Some((reference, length)))
+}
+
+/// Where the brace closes, braces within counted.
+fn closing(text: &str) -> Option<usize> {
+    let mut open = 0_usize;
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            b'{' => open += 1,
+            b'}' if open == 0 => return Some(at),
+            b'}' => open -= 1,
+            _ => {}
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Or, Reference, reference};
+
+    #[test]
+    fn only_the_five_forms_are_ours() {
+        let ours = |text| reference(text).unwrap().map(|(found, _)| found);
+        assert_eq!(ours("${env.A}x"), Some(Reference::Env("A", Or::Fail)));
+        assert_eq!(
+            ours("${env.A:-}"),
+            Some(Reference::Env("A", Or::Default("")))
+        );
+        assert_eq!(
+            ours("${env.A:-${env.B:-c}}d"),
+            Some(Reference::Env("A", Or::Default("${env.B:-c}")))
+        );
+        assert_eq!(
+            ours("${env.A:?why not}"),
+            Some(Reference::Env("A", Or::Message("why not")))
+        );
+        assert_eq!(ours("${var.a-b}"), Some(Reference::Var("a-b")));
+        assert_eq!(ours("${secret.s}"), Some(Reference::Secret("s")));
+        for other in ["${A}", "${A:-b}", "${envy.A}", "${", "${#x}", "${x.y}"] {
+            assert_eq!(reference(other), Ok(None), "{other}");
+        }
+        for slip in [
+            "${env.A",
+            "${env.}",
+            "${var.a:-b}",
+            "${env.A+1}",
+            "${env.1}",
+        ] {
+            assert!(reference(slip).is_err(), "{slip}");
+        }
+    }
+}

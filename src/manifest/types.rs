@@ -1,0 +1,427 @@
+//! The grammar: every field of a manifest, described once. The JSON Schema and the field reference
+//! are generated from these types and their doc comments.
+//!
+//! A type here says what may be written. What it means (defaults, sugar, references) is decided in
+//! `lower`.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::decode::{Dict, Either, Field, List};
+use crate::model::{
+    Condition, HumanDuration, IsolationWish, RestartPolicy, SandboxGoal, ServiceGoal, ServiceKind,
+    WatchAction,
+};
+
+/// A gabion manifest: sandboxes and the services in them.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["version"]))]
+pub(super) struct Manifest {
+    /// The version of this grammar. Required.
+    pub version: Field<Version>,
+    /// The stack's name: the owner mark on everything it creates. Default: the name of the folder
+    /// that holds the manifest.
+    pub stack: Field<Name>,
+    /// Where sandboxes live, by a name of your choice. `local` needs no entry.
+    pub platforms: Field<Dict<Platform>>,
+    /// Where secret values come from, by name. Used as `${secret.name}` in `env` values and in
+    /// platform settings; the values never reach a plan, a log, an argument or a file.
+    pub secrets: Field<Dict<SecretSource>>,
+    /// Variables with their defaults, used as `${var.name}` and set with `--var name=value`. A
+    /// variable without a default has to be set.
+    pub vars: Field<Dict<Text>>,
+    /// What every sandbox and service starts from.
+    pub defaults: Field<Defaults>,
+    /// The sandboxes, by name.
+    pub sandboxes: Field<Dict<Sandbox>>,
+}
+
+/// Where a secret's value comes from: exactly one of the fields.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct SecretSource {
+    /// The environment variable that holds it.
+    pub env: Field<String>,
+    /// The file that holds it, relative to the manifest; one newline at its end is left out.
+    pub file: Field<String>,
+}
+
+/// What every sandbox and service starts from.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Defaults {
+    /// The platform of sandboxes that name none. Default: `local`.
+    pub platform: Field<String>,
+    /// The isolation of sandboxes that name none.
+    pub isolation: Field<IsolationWish>,
+    /// Environment of every service.
+    pub env: Field<Dict<Text>>,
+    /// The restart rule of services that have none.
+    pub restart: Field<Either<RestartPolicy, RestartRule>>,
+    /// How services are stopped that do not say it.
+    pub stop: Field<StopRule>,
+}
+
+/// An isolated place that runs commands and hosts services.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Sandbox {
+    /// The platform that it lives on: a name from `platforms`, or a kind such as `local`.
+    pub platform: Field<String>,
+    /// Its name on the platform. Default: `<stack>-<sandbox>`.
+    pub name: Field<String>,
+    /// The image, template or base that it is created from.
+    pub base: Field<String>,
+    /// Free text for people.
+    pub description: Field<String>,
+    /// Labels for people.
+    pub topics: Field<List<String>>,
+    /// A git repository that is cloned when the sandbox starts.
+    pub repo: Field<String>,
+    /// How long the platform keeps it when idle.
+    pub keep_alive: Field<HumanDuration>,
+    /// Virtual processors.
+    pub vcpus: Field<Count>,
+    /// Memory, such as `512Mi` or `2Gi`.
+    pub memory: Field<Size>,
+    /// Disk, such as `10Gi`.
+    pub disk: Field<Size>,
+    /// Environment of everything in it.
+    pub env: Field<Dict<Text>>,
+    /// The folder that its services run in, relative to the manifest. Default: a private folder.
+    pub workspace: Field<String>,
+    /// How much it is kept apart from the machine.
+    pub isolation: Field<IsolationWish>,
+    /// Whether an editor server is exposed.
+    pub vscode: Field<Flag>,
+    /// What has to be ready before anything in it starts: a sandbox, or `sandbox/service`.
+    pub needs: Field<List<Either<String, NeedRule>>>,
+    /// Whether deleting it is refused.
+    pub protect: Field<Flag>,
+    /// Whether it should be up. Default: `running`.
+    pub state: Field<SandboxGoal>,
+    /// Leave it out unless one of these profiles is selected.
+    pub profiles: Field<List<String>>,
+    /// Its services and tasks, by name.
+    pub services: Field<Dict<Service>>,
+}
+
+/// A long-running process, or a task that runs once. Has either `cmd` or `command`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Service {
+    /// A service runs until it is stopped; a task runs once and has to exit 0.
+    pub kind: Field<ServiceKind>,
+    /// The program, executed without a shell; looked up in `PATH` if it has no slash.
+    pub cmd: Field<Text>,
+    /// The arguments of `cmd`.
+    pub args: Field<List<Text>>,
+    /// A line for `/bin/sh -c`, instead of `cmd` and `args`.
+    pub command: Field<String>,
+    /// Environment variables. The place for secrets: `${secret.name}`.
+    pub env: Field<Dict<Text>>,
+    /// Files of `KEY=VALUE` lines, relative to the manifest. Their values are kept as secrets;
+    /// `env` wins over them.
+    pub env_file: Field<Either<String, List<String>>>,
+    /// Working directory, relative to the workspace. Default: the workspace.
+    pub working_dir: Field<String>,
+    /// The user that it runs as.
+    pub user: Field<Text>,
+    /// TCP ports that it listens on.
+    pub ports: Field<List<Port>>,
+    /// Short for `health: { tcp: PORT }`.
+    pub health_port: Field<Port>,
+    /// How it is found out that it is ready. Without, it is ready once it was started.
+    pub health: Field<HealthRule>,
+    /// What has to be up before it starts: a service of the same sandbox, or `sandbox/service`.
+    pub needs: Field<List<Either<String, NeedRule>>>,
+    /// Whether it runs in a container.
+    pub container: Field<Flag>,
+    /// The OCI image of the container.
+    pub image: Field<String>,
+    /// Free text for people.
+    pub description: Field<String>,
+    /// What happens when it exits by itself. Default: `on-failure`.
+    pub restart: Field<Either<RestartPolicy, RestartRule>>,
+    /// How it is stopped.
+    pub stop: Field<StopRule>,
+    /// For a task, how long it may run; for a service, how long it may take to become ready.
+    pub timeout: Field<HumanDuration>,
+    /// Whether it should run. Default: `running`.
+    pub state: Field<ServiceGoal>,
+    /// What `gabion watch` does when files change.
+    pub watch: Field<List<WatchEntry>>,
+    /// Leave it out unless one of these profiles is selected.
+    pub profiles: Field<List<String>>,
+}
+
+/// A readiness check: exactly one of `tcp`, `http`, `exec` and `log`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct HealthRule {
+    /// A TCP connection to this port is accepted.
+    pub tcp: Field<Either<Port, TcpRule>>,
+    /// `GET` answers with a status from 200 to 399.
+    pub http: Field<HttpRule>,
+    /// A program, or a shell line, exits 0.
+    pub exec: Field<Either<String, List<Text>>>,
+    /// A line of output contains this text.
+    pub log: Field<String>,
+    /// How long it may take to become ready. Default: `30s`.
+    pub timeout: Field<HumanDuration>,
+    /// Time between checks once it is ready. Default: `5s`.
+    pub interval: Field<HumanDuration>,
+}
+
+/// A TCP check.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["port"]))]
+pub(super) struct TcpRule {
+    /// The port. Required.
+    pub port: Field<Port>,
+}
+
+/// An HTTP check.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["port"]))]
+pub(super) struct HttpRule {
+    /// The port. Required.
+    pub port: Field<Port>,
+    /// The path. Default: `/`.
+    pub path: Field<String>,
+}
+
+/// A need in full.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["service"]))]
+pub(super) struct NeedRule {
+    /// What is needed: a service of the same sandbox, or `sandbox/service`. Required.
+    pub service: Field<String>,
+    /// How far it has to have come. Default: `completed` for a task, `ready` for a service.
+    pub condition: Field<Condition>,
+    /// Stop before, and start again after, whenever the needed service is stopped or replaced.
+    pub restart: Field<Flag>,
+}
+
+/// A restart rule in full.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RestartRule {
+    /// When it is started again. Default: `on-failure`.
+    pub policy: Field<RestartPolicy>,
+    /// Delay before the second restart in a row; each further one doubles it. Default: `100ms`.
+    pub backoff: Field<HumanDuration>,
+    /// The longest delay. Default: `30s`.
+    pub max_backoff: Field<HumanDuration>,
+    /// Restarts in a row before it counts as failed for good. Default: no limit.
+    pub max_restarts: Field<Count>,
+}
+
+/// How a service is stopped.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct StopRule {
+    /// The signal, with or without `SIG`. Default: `TERM`.
+    pub signal: Field<Signal>,
+    /// Time between the signal and SIGKILL. Default: `5s`.
+    pub grace: Field<HumanDuration>,
+}
+
+/// A path to watch.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["path"]))]
+pub(super) struct WatchEntry {
+    /// A file or folder, relative to the manifest. Required.
+    pub path: Field<String>,
+    /// What to do. Default: `restart`.
+    pub action: Field<WatchAction>,
+}
+
+/// A platform: its `kind`, and settings that the kind knows.
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Platform(pub Dict<serde_yaml::Value>);
+
+macro_rules! scalar {
+    ($(#[$doc:meta])* $name:ident($inner:ty), $title:literal, $schema:tt) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Deserialize)]
+        #[serde(transparent)]
+        pub(super) struct $name(pub $inner);
+
+        impl JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+            fn schema_name() -> Cow<'static, str> {
+                $title.into()
+            }
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!($schema)
+            }
+        }
+    };
+}
+
+/// What an interpolation looks like where the schema asks for a number or a truth value.
+const PATTERN: &str = r"\$\{(env|var)\.";
+
+scalar! {
+    /// The version of the grammar.
+    Version(i64), "Version", { "const": 1 }
+}
+scalar! {
+    /// A name; checked when it is used.
+    Name(String), "Name", { "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$|\\$\\{" }
+}
+scalar! {
+    /// Any scalar; its text is taken as written, nothing is the empty text.
+    Text(String), "Text", { "type": ["string", "number", "boolean", "null"] }
+}
+scalar! {
+    /// A port; its range is checked later, to say so with a code of its own.
+    Port(i64), "Port", { "anyOf": [
+        { "type": "integer", "minimum": 1, "maximum": 65535 },
+        { "type": "string", "pattern": PATTERN }
+    ] }
+}
+scalar! {
+    /// A small number.
+    Count(u32), "Count", { "anyOf": [
+        { "type": "integer", "minimum": 0 },
+        { "type": "string", "pattern": PATTERN }
+    ] }
+}
+scalar! {
+    /// Yes or no.
+    Flag(bool), "Flag", { "anyOf": [
+        { "type": "boolean" },
+        { "type": "string", "pattern": PATTERN }
+    ] }
+}
+scalar! {
+    /// The name of a signal, checked later.
+    Signal(String), "Signal", {
+        "type": "string",
+        "examples": ["TERM", "INT", "QUIT", "HUP", "USR1"]
+    }
+}
+
+/// A number of bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Size(pub u64);
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(d)?;
+        size(&text).map(Self).ok_or_else(|| {
+            let message = format!(
+                "`{text}` is not a size: write for example `512Mi`, `2Gi` or a number of bytes"
+            );
+            serde::de::Error::custom(message)
+        })
+    }
+}
+
+/// `512`, `512M` (10⁶), `512Mi` (2²⁰), `1.5Gi`.
+fn size(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let end = text
+        .find(|c: char| !(c.is_ascii_digit() || c == '.'))
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let unit = unit.trim().strip_suffix('B').unwrap_or(unit.trim());
+    let factor: u64 = match unit {
+        "" => 1,
+        "k" | "K" => 1_000,
+        "M" => 1_000_000,
+        "G" => 1_000_000_000,
+        "T" => 1_000_000_000_000,
+        "Ki" => 1 << 10,
+        "Mi" => 1 << 20,
+        "Gi" => 1 << 30,
+        "Ti" => 1 << 40,
+        _ => return None,
+    };
+    if let Ok(number) = number.parse::<u64>() {
+        return number.checked_mul(factor);
+    }
+    let bytes = number.parse::<f64>().ok()? * factor as f64;
+    (bytes.is_finite() && bytes < u64::MAX as f64 && factor > 1).then_some(bytes as u64)
+}
+
+impl JsonSchema for Size {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Size".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [
+            { "type": "integer", "minimum": 0 },
+            {
+                "type": "string",
+                "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*([kKMGT]i?)?B?\s*$|\$\{(env|var)\.",
+                "examples": ["512Mi", "2Gi", "10G"]
+            }
+        ] })
+    }
+}
+
+impl JsonSchema for Platform {
+    fn schema_name() -> Cow<'static, str> {
+        "Platform".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A platform: its `kind`, and settings that the kind knows.",
+            "type": "object",
+            "properties": {
+                "kind": { "type": "string", "description": "The kind of platform, such as `local` or `docker`. Required." }
+            },
+            "required": ["kind"],
+            "additionalProperties": json!(true)
+        })
+    }
+}
+
+/// The signals that can be named, without `SIG`.
+pub(super) const SIGNALS: &[&str] = &[
+    "ABRT", "ALRM", "BUS", "CHLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "KILL", "PIPE",
+    "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU",
+    "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::size;
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in [
+            ("0", Some(0)),
+            ("512", Some(512)),
+            ("512M", Some(512_000_000)),
+            ("512Mi", Some(512 << 20)),
+            ("2GiB", Some(2 << 30)),
+            ("1.5Gi", Some(3 << 29)),
+            ("1 K", Some(1000)),
+            ("", None),
+            ("x", None),
+            ("5X", None),
+            ("-1", None),
+            ("99999999999T", None),
+        ] {
+            assert_eq!(size(text), bytes, "{text}");
+        }
+    }
+}
