@@ -4,6 +4,8 @@
 //! In: addresses and specs. Out: observations and effects. No type of a platform's own leaves its
 //! folder.
 
+pub mod memory;
+
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
