@@ -15,13 +15,9 @@ fn twenty(stack: &str) -> String {
             text += "  two:\n    services:\n";
         }
         let needs = match index {
-            0 | 10 => String::new(),
-            _ => format!(", needs: [s{}]", index - 1 - index % 2),
-        };
-        let needs = if index == 10 {
-            ", needs: [one/s9]".to_owned()
-        } else {
-            needs
+            0 => String::new(),
+            10 => ", needs: [one/s9]".to_owned(),
+            _ => format!(", needs: [s{}]", (index + index % 2) - 2),
         };
         text += &format!("      s{index}: {{ cmd: sleep, args: ['1000']{needs} }}\n");
     }

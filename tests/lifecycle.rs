@@ -165,7 +165,7 @@ sandboxes:
   box:
     services:
       holder:
-        command: 'test \"$TOKEN\" = \"x-'$(cat expected)'\" && echo matched && exec sleep 1000'
+        command: test \"$TOKEN\" = \"x-$(cat expected)\" && echo matched && exec sleep 1000
         env: { TOKEN: 'x-${secret.token}' }
         env_file: more.env
         health: { log: matched }

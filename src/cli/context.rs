@@ -141,7 +141,7 @@ impl Context {
     /// The manifest, if it is valid; its problems are shown on stderr.
     pub fn load_valid(&self) -> Result<(Loaded, Desired)> {
         let mut loaded = self.load()?;
-        if !loaded.report.is_empty() {
+        if !loaded.report.diagnostics.is_empty() {
             eprint!(
                 "{}",
                 loaded

@@ -27,6 +27,10 @@ pub struct LogsArgs {
     /// Go on with new lines as they come
     #[arg(short, long)]
     follow: bool,
+    /// Manifest file; repeat it to lay further files over the first
+    // The global option, which has no `-f` here: that is `--follow`, as in docker compose.
+    #[arg(long = "file", value_name = "FILE", help_heading = "Global options")]
+    files: Vec<std::path::PathBuf>,
     /// Only the last N lines of each service
     #[arg(short = 'n', long, value_name = "N")]
     tail: Option<usize>,

@@ -197,3 +197,36 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
         Command::Destroy(args) => context.block_on(destroy::run(context, &args)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed_and_every_command_has_examples() {
+        let mut command = Cli::command();
+        command.build();
+        command.clone().debug_assert();
+        for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
+            let help = sub
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            assert!(
+                help.contains("Examples:"),
+                "{} has no example",
+                sub.get_name()
+            );
+        }
+    }
+
+    #[test]
+    fn dash_f_follows_in_logs_and_names_a_file_elsewhere() {
+        let logs = Cli::try_parse_from(["gabion", "-f", "a.yaml", "logs", "-f"]).unwrap();
+        assert_eq!(logs.global.files, [PathBuf::from("a.yaml")]);
+        let logs = Cli::try_parse_from(["gabion", "logs", "--file", "b.yaml"]).unwrap();
+        assert_eq!(logs.global.files, [PathBuf::from("b.yaml")]);
+        let plan = Cli::try_parse_from(["gabion", "plan", "-f", "c.yaml"]).unwrap();
+        assert_eq!(plan.global.files, [PathBuf::from("c.yaml")]);
+    }
+}

@@ -1,7 +1,7 @@
 //! What an apply looks like while it goes on: live lines on a terminal, plain lines elsewhere, JSON
 //! for machines. Reads events only.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
@@ -54,6 +54,9 @@ pub struct Reporter<'a> {
     address_width: usize,
     groups: HashMap<Address, Group>,
     bars: MultiProgress,
+    began: Instant,
+    /// The ids of the actions that are done.
+    done: HashSet<String>,
     silence: usize,
     interrupted: bool,
 }
@@ -65,9 +68,10 @@ struct Group {
     /// How many of them have ended.
     ended: usize,
     failed: bool,
-    began: Option<Instant>,
-    /// The step that is running.
-    doing: Option<StepKind>,
+    /// Time spent in steps that have ended; waiting between them does not count.
+    spent: Duration,
+    /// The step that is running, and since when.
+    doing: Option<(StepKind, Instant)>,
     waiting_for: Option<String>,
     bar: Option<ProgressBar>,
     /// `ready on :3000`, said when it was started.
@@ -118,6 +122,8 @@ impl<'a> Reporter<'a> {
             address_width: longest.clamp(8, 32),
             groups,
             bars,
+            began: Instant::now(),
+            done: HashSet::new(),
             silence: 0,
             interrupted: false,
         }
@@ -185,8 +191,7 @@ impl<'a> Reporter<'a> {
         let Some(group) = self.groups.get_mut(&action.address) else {
             return;
         };
-        group.began.get_or_insert_with(Instant::now);
-        group.doing = Some(action.kind);
+        group.doing = Some((action.kind, Instant::now()));
         group.waiting_for = None;
         if group.bar.is_none() && self.mode == Mode::Live {
             let style = ProgressStyle::with_template("{wide_msg}");
@@ -196,48 +201,42 @@ impl<'a> Reporter<'a> {
         }
     }
 
-    fn done(&mut self, action: &ActionRef) -> Result<bool> {
+    fn done(&mut self, action: &ActionRef, seconds: f64) -> Result<bool> {
+        self.done.insert(action.action.clone());
         let Some(group) = self.groups.get_mut(&action.address) else {
             return Ok(false);
         };
-        group.ended += 1;
-        group.doing = None;
+        group.end_step(seconds);
         if group.ended < group.steps.len() || group.failed {
             return Ok(false);
         }
         let text = format!("{}{}", past(&action.address, &group.steps), group.readiness);
-        let took = group.began.map_or(Duration::ZERO, |began| began.elapsed());
-        let bar = group.bar.take();
+        let (bar, spent) = (group.bar.take(), group.spent);
         let style = AnsiColor::Green.on_default();
         let line = self.line(
             paint(self.color, style, "✓"),
             &action.address,
             &text,
-            Some(took),
+            Some(spent),
         );
         self.finish(bar, &line)
     }
 
-    fn failed(&mut self, action: &ActionRef, failure: &Failure) -> Result<bool> {
+    fn failed(&mut self, action: &ActionRef, failure: &Failure, seconds: f64) -> Result<bool> {
         let Some(group) = self.groups.get_mut(&action.address) else {
             return Ok(false);
         };
         group.failed = true;
-        group.doing = None;
-        let took = group.began.map(|began| began.elapsed());
-        let bar = group.bar.take();
+        group.end_step(seconds);
+        let (bar, spent) = (group.bar.take(), group.spent);
         let style = AnsiColor::Red.on_default().bold();
         let message = format!(
             "{} failed: {}",
             noun(action.kind),
             printable(&failure.message)
         );
-        let mut text = self.line(
-            paint(self.color, style, "✗"),
-            &action.address,
-            &message,
-            took,
-        );
+        let symbol = paint(self.color, style, "✗");
+        let mut text = self.line(symbol, &action.address, &message, Some(spent));
         let dim = Style::new().dimmed();
         for line in &failure.log_tail {
             text.push_str(&format!(
@@ -321,47 +320,62 @@ impl<'a> Reporter<'a> {
 
     fn draw(&self) {
         for (address, group) in &self.groups {
-            if let (Some(bar), Some(began)) = (&group.bar, group.began) {
-                let frame = began.elapsed().as_millis() / TICK.as_millis();
+            if let Some(bar) = &group.bar {
+                let frame = self.began.elapsed().as_millis() / TICK.as_millis();
                 let symbol = SPINNER[usize::try_from(frame).unwrap_or(0) % SPINNER.len()];
-                bar.set_message(self.running_line(symbol, address, group, began.elapsed()));
+                bar.set_message(self.running_line(symbol, address, group));
             }
         }
     }
 
-    fn running_line(
-        &self,
-        symbol: &str,
-        address: &Address,
-        group: &Group,
-        took: Duration,
-    ) -> String {
-        let doing = match (group.doing, &group.waiting_for) {
-            (Some(kind), Some(reason)) => format!("{}, {}", present(kind), printable(reason)),
-            (Some(kind), None) => present(kind).to_owned(),
-            (None, _) => "waiting for its next step".to_owned(),
+    fn running_line(&self, symbol: &str, address: &Address, group: &Group) -> String {
+        let Some((kind, since)) = group.doing else {
+            let waits = match self.waits_for(address) {
+                Some(other) => format!("waits for {other}"),
+                None => "waits for its turn".to_owned(),
+            };
+            return self.line("·".to_owned(), address, &waits, None);
         };
-        self.line(symbol.to_owned(), address, &doing, Some(took))
+        let doing = match &group.waiting_for {
+            Some(reason) => format!("{}, {}", present(kind), printable(reason)),
+            None => present(kind).to_owned(),
+        };
+        self.line(symbol.to_owned(), address, &doing, Some(since.elapsed()))
     }
 
-    /// Says what has been going on for longest, and how much else.
+    /// What the next step of `address` is waiting for.
+    fn waits_for(&self, address: &Address) -> Option<&Address> {
+        let actions = &self.plan.actions;
+        let mine = actions.iter().filter(|action| action.address == *address);
+        let next = mine
+            .into_iter()
+            .find(|action| !self.done.contains(&action.id()))?;
+        let needed = next.after.iter().map(|after| &actions[after.action]);
+        let open = needed.filter(|action| !self.done.contains(&action.id()));
+        open.map(|action| &action.address)
+            .find(|other| *other != address)
+    }
+
+    /// Says what has been going on for longest.
     fn break_silence(&self) -> Result<()> {
         // In plan order, so that ties do not change from line to line.
         let addresses = self.plan.actions.iter().map(|action| &action.address);
         let running = addresses.filter_map(|address| {
             let group = self.groups.get(address)?;
-            group.doing?;
-            Some((address, group, group.began?))
+            Some((address, group, group.doing?.1))
         });
-        let Some((address, group, began)) = running.min_by_key(|(.., began)| *began) else {
+        let Some((address, group, _)) = running.min_by_key(|(.., since)| *since) else {
             return Ok(());
         };
-        Ok(write_line(&self.running_line(
-            "·",
-            address,
-            group,
-            began.elapsed(),
-        ))?)
+        Ok(write_line(&self.running_line("·", address, group))?)
+    }
+}
+
+impl Group {
+    fn end_step(&mut self, seconds: f64) {
+        self.ended += 1;
+        self.doing = None;
+        self.spent += Duration::try_from_secs_f64(seconds).unwrap_or_default();
     }
 }
 

@@ -156,7 +156,8 @@ impl Execution<'_> {
         let actions = count(plan.actions.len(), "action");
         let took = show_duration(Duration::from_secs_f64(outcome.seconds));
         if outcome.is_success() {
-            return print(&format!("Done: {actions} in {took}. {}\n", self.success));
+            let line = format!("Done: {actions} in {took}. {}", self.success);
+            return print(&format!("{}\n", line.trim_end()));
         }
         let Outcome {
             done,

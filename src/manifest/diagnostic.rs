@@ -93,7 +93,12 @@ pub struct Report {
 impl Report {
     /// Whether the manifest cannot be used.
     pub fn has_errors(&self) -> bool {
-        self.count(Severity::Error) > 0
+        self.error_count() > 0
+    }
+
+    /// How many errors there are.
+    pub fn error_count(&self) -> usize {
+        self.count(Severity::Error)
     }
 
     pub(super) fn count(&self, severity: Severity) -> usize {
