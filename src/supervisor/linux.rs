@@ -142,11 +142,11 @@ pub(super) async fn kill_session(leader: u32, start_time: Option<u64>) -> io::Re
                 continue;
             };
             // The number may have changed hands between the listing and the open.
-            if !stat(pid).is_some_and(|stat| stat.session == leader) {
+            if stat(pid).is_none_or(|stat| stat.session != leader) {
                 continue;
             }
             if rustix::process::pidfd_send_signal(&pidfd, Signal::KILL).is_ok() {
-                ends.push(AsyncFd::register_with_interest(pidfd, Interest::READABLE)?);
+                ends.push(watch(pidfd)?);
             }
         }
         if ends.is_empty() {
@@ -158,6 +158,13 @@ pub(super) async fn kill_session(leader: u32, start_time: Option<u64>) -> io::Re
     }
 }
 
+/// Becomes readable when the process ends.
+fn watch(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` names the same open descriptor for as long as it lives.
+    let watched = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) };
+    Ok(watched?)
+}
+
 /// Tells of the end of a child without reaping it, so that its number stays its own meanwhile.
 #[derive(Debug)]
 pub(super) struct ExitWatch(AsyncFd<OwnedFd>);
@@ -167,7 +174,7 @@ impl ExitWatch {
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
         let pid = pid.and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound)?;
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK)?;
-        AsyncFd::register_with_interest(pidfd, Interest::READABLE).map(Self)
+        watch(pidfd).map(Self)
     }
 
     /// Returns once the child has ended. Cancel-safe.
