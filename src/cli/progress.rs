@@ -89,7 +89,7 @@ impl<'a> Reporter<'a> {
                     steps: Vec::new(),
                     ended: 0,
                     failed: false,
-                    began: None,
+                    spent: Duration::ZERO,
                     doing: None,
                     waiting_for: None,
                     bar: None,
@@ -176,10 +176,12 @@ impl<'a> Reporter<'a> {
                     group.waiting_for = Some(waiting_for.clone());
                 }
             }
-            What::ActionDone { action, .. } => return self.done(action),
+            What::ActionDone { action, seconds } => return self.done(action, *seconds),
             What::ActionFailed {
-                action, failure, ..
-            } => return self.failed(action, failure),
+                action,
+                failure,
+                seconds,
+            } => return self.failed(action, failure, *seconds),
             What::ActionSkipped { action, because } => return self.skipped(action, because),
             What::Interrupted => return self.interrupted(),
             _ => {}

@@ -142,7 +142,7 @@ pub(super) async fn kill_session(leader: u32, start_time: Option<u64>) -> io::Re
                 continue;
             };
             // The number may have changed hands between the listing and the open.
-            if !stat(pid).is_some_and(|stat| stat.session == leader) {
+            if stat(pid).is_none_or(|stat| stat.session != leader) {
                 continue;
             }
             if rustix::process::pidfd_send_signal(&pidfd, Signal::KILL).is_ok() {
@@ -158,10 +158,11 @@ pub(super) async fn kill_session(leader: u32, start_time: Option<u64>) -> io::Re
     }
 }
 
-/// Lets the runtime tell when a pidfd becomes readable: when its process has ended.
+/// Becomes readable when the process ends.
 fn watch(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: the descriptor is owned by the AsyncFd and stays the same one until it is dropped.
-    unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }.map_err(io::Error::from)
+    // SAFETY: an `OwnedFd` names the same open descriptor for as long as it lives.
+    let watched = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) };
+    Ok(watched?)
 }
 
 /// Tells of the end of a child without reaping it, so that its number stays its own meanwhile.

@@ -129,28 +129,27 @@ impl Task {
     async fn become_ready(&mut self) -> bool {
         let start = Instant::now();
         let HumanDuration(limit) = self.health.timeout;
-        let mut told = String::new();
-        loop {
-            let left = limit.saturating_sub(start.elapsed());
-            let miss = match timeout(left, self.attempt()).await {
-                Ok(Ok(())) => {
-                    self.report(Report::Ready).await;
-                    return true;
+        // What to say at the end: the last real answer, if there was one.
+        let mut last = None;
+        let probing = async {
+            let mut told = String::new();
+            while let Err(miss) = self.attempt().await {
+                if told != miss.now {
+                    told.clone_from(&miss.now);
+                    self.report(Report::Waiting(miss.now)).await;
                 }
-                Ok(Err(miss)) => miss,
-                Err(_) => self.no_answer(),
-            };
-            if start.elapsed() >= limit {
-                let text = format!("{} after {}", miss.late, show_limit(limit));
-                self.report(Report::TimedOut(text)).await;
-                return false;
+                last = Some(miss.late);
+                tokio::time::sleep(delay(start.elapsed(), limit)).await;
             }
-            if told != miss.now {
-                told.clone_from(&miss.now);
-                self.report(Report::Waiting(miss.now)).await;
-            }
-            tokio::time::sleep(delay(start.elapsed(), limit)).await;
+        };
+        if timeout(limit, probing).await.is_ok() {
+            self.report(Report::Ready).await;
+            return true;
         }
+        let last = last.unwrap_or_else(|| self.no_answer().late);
+        let text = format!("{last} after {}", show_limit(limit));
+        self.report(Report::TimedOut(text)).await;
+        false
     }
 
     /// Probes at its interval for as long as it runs.

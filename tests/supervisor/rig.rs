@@ -1,0 +1,276 @@
+//! A supervisor of its own for each test, real programs, and waiting for what is expected.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use gabion::model::{
+    Exit, Health, HumanDuration, Need, NeedTarget, Probe, Program, Secrets, ServiceName,
+    ServiceSpec, ServiceState,
+};
+use gabion::platforms::{LogLine, LogQuery};
+use gabion::supervisor::{Client, ClientError, ServiceObject, Until, launch};
+use rustix::process::{Pid, Signal};
+
+pub const EXE: &str = env!("CARGO_BIN_EXE_gabion");
+
+/// What any wait in a test may take on a busy machine.
+const LIMIT: Duration = Duration::from_secs(20);
+
+pub struct Rig {
+    pub client: Client,
+    pub pid: u32,
+    dir: PathBuf,
+    _temp: Option<tempfile::TempDir>,
+}
+
+impl Rig {
+    pub async fn new() -> Self {
+        let temp = tempfile::tempdir().unwrap();
+        let mut rig = Self::at(temp.path()).await;
+        rig._temp = Some(temp);
+        rig
+    }
+
+    pub async fn at(dir: &Path) -> Self {
+        launch(Path::new(EXE), dir).await.unwrap();
+        let client = Client::open(dir).unwrap().unwrap();
+        let pid = client.health().await.unwrap().pid;
+        Self {
+            client,
+            pid,
+            dir: dir.to_owned(),
+            _temp: None,
+        }
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub fn workspace(&self) -> PathBuf {
+        self.dir.join("workspace")
+    }
+
+    /// Ends the supervisor with a signal, waits for its end, and starts another one.
+    pub async fn relaunch(&mut self, signal: Signal) {
+        kill(self.pid, signal);
+        gone(self.pid).await;
+        launch(Path::new(EXE), &self.dir).await.unwrap();
+        self.client = Client::open(&self.dir).unwrap().unwrap();
+        self.pid = self.client.health().await.unwrap().pid;
+    }
+
+    pub async fn put(&self, name: &str, spec: &ServiceSpec) -> ServiceObject {
+        let none = Secrets::default();
+        self.client.put(&named(name), spec, &none).await.unwrap()
+    }
+
+    pub async fn start(&self, name: &str) -> Result<ServiceObject, ClientError> {
+        let (name, none) = (named(name), Secrets::default());
+        in_time(self.client.start(&name, &none, Until::Settled)).await
+    }
+
+    /// Starts without waiting for more than the execution.
+    pub async fn execute(&self, name: &str) -> ServiceObject {
+        let (name, none) = (named(name), Secrets::default());
+        let start = self.client.start(&name, &none, Until::Executed);
+        in_time(start).await.unwrap()
+    }
+
+    pub async fn restart(&self, name: &str) -> ServiceObject {
+        let (name, none) = (named(name), Secrets::default());
+        in_time(self.client.restart(&name, &none)).await.unwrap()
+    }
+
+    pub async fn change(&self, name: &str, after: u64) -> ServiceObject {
+        let name = named(name);
+        in_time(self.client.wait_change(&name, after))
+            .await
+            .unwrap()
+    }
+
+    /// Stores and starts.
+    pub async fn run(&self, name: &str, spec: &ServiceSpec) -> ServiceObject {
+        self.put(name, spec).await;
+        self.start(name).await.unwrap()
+    }
+
+    pub async fn stop(&self, name: &str) -> ServiceObject {
+        in_time(self.client.stop(&named(name))).await.unwrap()
+    }
+
+    pub async fn get(&self, name: &str) -> ServiceObject {
+        self.client.get(&named(name)).await.unwrap()
+    }
+
+    /// The first state of the service from now on that fits.
+    pub async fn until(&self, name: &str, fits: impl Fn(&ServiceObject) -> bool) -> ServiceObject {
+        let key = named(name);
+        let mut object = self.get(name).await;
+        while !fits(&object) {
+            let change = self.client.wait_change(&key, object.seq);
+            object = match tokio::time::timeout(LIMIT, change).await {
+                Ok(object) => object.unwrap(),
+                Err(_) => panic!("no further change; last: {object:#?}"),
+            };
+        }
+        object
+    }
+
+    pub async fn until_state(&self, name: &str, state: ServiceState) -> ServiceObject {
+        self.until(name, |object| object.state == Some(state)).await
+    }
+
+    pub async fn logs(&self, name: &str) -> Vec<LogLine> {
+        let query = LogQuery::default();
+        let mut lines = self.client.logs(&named(name), &query).await.unwrap();
+        let mut all = Vec::new();
+        while let Some(line) = in_time(lines.recv()).await {
+            all.push(line);
+        }
+        all
+    }
+
+    pub async fn texts(&self, name: &str) -> Vec<String> {
+        let lines = self.logs(name).await.into_iter();
+        lines.map(|line| line.text).collect()
+    }
+
+    /// The first `count` lines of a log, as soon as they are there.
+    pub async fn lines(&self, name: &str, count: usize) -> Vec<LogLine> {
+        let query = LogQuery {
+            follow: true,
+            ..LogQuery::default()
+        };
+        let mut lines = self.client.logs(&named(name), &query).await.unwrap();
+        let mut all = Vec::new();
+        while all.len() < count {
+            all.push(in_time(lines.recv()).await.expect("the log ended"));
+        }
+        all
+    }
+
+    /// A raw request, for bodies that the client would not send.
+    pub async fn raw(&self, method: &str, path: &str, body: &str) -> (u16, serde_json::Value) {
+        let socket = self.dir.join("supervisor.sock");
+        let http = reqwest::Client::builder().unix_socket(socket).build();
+        let method = method.parse().unwrap();
+        let request = http.unwrap().request(method, format!("http://x{path}"));
+        let answer = request.body(body.to_owned()).send().await.unwrap();
+        let status = answer.status().as_u16();
+        (status, answer.json().await.unwrap())
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        kill(self.pid, Signal::KILL);
+    }
+}
+
+pub async fn in_time<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(LIMIT, future).await.expect("too slow")
+}
+
+pub fn named(name: &str) -> ServiceName {
+    ServiceName::new(name).unwrap()
+}
+
+pub fn shell(command: &str) -> ServiceSpec {
+    ServiceSpec::new(Program::Shell {
+        command: command.to_owned(),
+    })
+}
+
+pub fn exec(argv: &[&str]) -> ServiceSpec {
+    ServiceSpec::new(Program::Exec {
+        cmd: argv[0].to_owned(),
+        args: argv[1..].iter().map(|arg| (*arg).to_owned()).collect(),
+    })
+}
+
+pub fn health(probe: Probe) -> Option<Health> {
+    Some(Health::new(probe))
+}
+
+pub fn need(name: &str) -> Need {
+    Need {
+        target: NeedTarget::Local(named(name)),
+        condition: Default::default(),
+        restart: false,
+    }
+}
+
+pub fn millis(millis: u64) -> HumanDuration {
+    HumanDuration::from_millis(millis)
+}
+
+/// A port that nobody listens on.
+pub fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// The interpreter itself: the one in PATH may be a slow wrapper.
+fn python() -> &'static str {
+    static PYTHON: OnceLock<String> = OnceLock::new();
+    PYTHON.get_or_init(|| {
+        let mut find = std::process::Command::new("python3");
+        let found = find.args(["-c", "import sys; print(sys.executable, end='')"]);
+        String::from_utf8(found.output().unwrap().stdout).unwrap()
+    })
+}
+
+/// Runs a Python program.
+pub fn script(program: &str) -> ServiceSpec {
+    exec(&[python(), "-uSc", program])
+}
+
+/// Says `opens` and opens a TCP port after `delay` milliseconds.
+pub fn server(port: u16, delay: u64) -> ServiceSpec {
+    let mut spec = script(&format!(
+        "import socket, time
+s = socket.socket()
+s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+s.bind(('127.0.0.1', {port}))
+time.sleep({delay} / 1000)
+print('opens')
+s.listen()
+while True: s.accept()[0].close()"
+    ));
+    spec.health = health(Probe::Tcp { port });
+    spec
+}
+
+pub fn kill(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(pid.try_into().unwrap()).unwrap();
+    let _ = rustix::process::kill_process(pid, signal);
+}
+
+pub fn alive(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").map(|(_, rest)| rest.chars().next());
+    !matches!(state, None | Some(Some('Z' | 'X')))
+}
+
+/// Waits for the end of a process.
+pub async fn gone(pid: u32) {
+    use rustix::process::{PidfdFlags, pidfd_open};
+    let raw = Pid::from_raw(pid.try_into().unwrap()).unwrap();
+    if let Ok(pidfd) = pidfd_open(raw, PidfdFlags::empty()) {
+        let ended = tokio::task::spawn_blocking(move || {
+            let mut polled = [rustix::event::PollFd::new(
+                &pidfd,
+                rustix::event::PollFlags::IN,
+            )];
+            rustix::event::poll(&mut polled, None)
+        });
+        in_time(ended).await.unwrap().unwrap();
+    }
+    assert!(!alive(pid));
+}
+
+pub fn exit_of(object: &ServiceObject) -> &Exit {
+    object.last_exit.as_ref().unwrap()
+}

@@ -1,0 +1,128 @@
+//! Secrets, the socket, and one supervisor at a time.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use gabion::model::{Secrets, ServiceKind, ServiceState};
+use gabion::supervisor::{Client, LaunchError, Until, launch};
+use rustix::process::Signal;
+
+use crate::rig::*;
+
+const SECRET: &str = "correct-horse-battery";
+
+/// Every file below a folder that contains `text`.
+fn containing(dir: &Path, text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(containing(&path, text));
+        } else if path.is_file() {
+            let bytes = std::fs::read(&path).unwrap();
+            if bytes
+                .windows(text.len())
+                .any(|part| part == text.as_bytes())
+            {
+                found.push(path.display().to_string());
+            }
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn secrets_reach_the_process_and_nothing_else() {
+    let mut rig = Rig::new().await;
+    let program = "case $TOKEN in x-correct-*-battery) echo right;; esac; exec sleep 600";
+    let mut spec = shell(program);
+    spec.env.insert("TOKEN".into(), "x-${secret.token}".into());
+    spec.secrets.insert("token".into(), "digest".into());
+    let mut secrets = Secrets::default();
+    secrets.insert("token", SECRET.into());
+    let name = named("web");
+    let object = rig.client.put(&name, &spec, &secrets).await.unwrap();
+    assert_eq!(object.env["TOKEN"], "x-${secret.token}");
+    let object = rig.start("web").await.unwrap();
+    assert!(!serde_json::to_string(&object).unwrap().contains(SECRET));
+    assert_eq!(rig.lines("web", 1).await[0].text, "right");
+    assert_eq!(containing(rig.dir(), SECRET), Vec::<String>::new());
+
+    // Its successor has never heard of it.
+    rig.relaunch(Signal::KILL).await;
+    let failed = rig.until_state("web", ServiceState::Failed).await;
+    let says = "the value of secret `token` is not at hand";
+    assert_eq!(failed.message.as_deref(), Some(says));
+    assert_eq!(rig.start("web").await.unwrap_err().message, says);
+    rig.client
+        .start(&name, &secrets, Until::Settled)
+        .await
+        .unwrap();
+    assert_eq!(rig.lines("web", 2).await[1].text, "right");
+}
+
+#[tokio::test]
+async fn a_long_folder_and_closed_doors() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("d".repeat(100)).join("e".repeat(100));
+    let rig = Rig::at(&dir).await;
+    let mut spec = shell("exit 0");
+    spec.kind = ServiceKind::Task;
+    rig.run("web", &spec).await;
+    for (file, mode) in [
+        (".", 0o700),
+        ("services", 0o700),
+        ("logs", 0o700),
+        ("workspace", 0o700),
+        ("supervisor.sock", 0o600),
+        ("services/web.json", 0o600),
+        ("logs/web.log", 0o600),
+        ("supervisor.log", 0o600),
+    ] {
+        let found = std::fs::metadata(dir.join(file)).unwrap().permissions();
+        assert_eq!(found.mode() & 0o777, mode, "{file}");
+    }
+}
+
+#[tokio::test]
+async fn only_one_supervisor_per_sandbox() {
+    let rig = Rig::new().await;
+    let error = launch(Path::new(EXE), rig.dir()).await.unwrap_err();
+    assert!(matches!(error, LaunchError::Ended { .. }));
+    assert!(
+        error
+            .to_string()
+            .contains("another supervisor runs this sandbox"),
+        "{error}"
+    );
+    assert_eq!(rig.client.health().await.unwrap().pid, rig.pid);
+}
+
+#[tokio::test]
+async fn shutdown_stops_everything_and_the_supervisor() {
+    let rig = Rig::new().await;
+    let object = rig.run("web", &exec(&["sleep", "600"])).await;
+    let after = object.seq + 1_000_000_000_000;
+    let name = named("web");
+    let (waiting, ended) = tokio::join!(
+        in_time(rig.client.wait_change(&name, after)),
+        in_time(rig.client.shutdown()),
+    );
+    // The one who waits is answered, asks again, and finds nobody.
+    assert!(waiting.unwrap_err().is_unreachable());
+    ended.unwrap();
+    assert!(!alive(object.pid.unwrap()));
+    gone(rig.pid).await;
+    assert!(Client::open(rig.dir()).unwrap().is_none());
+    assert!(Client::open(&rig.dir().join("nowhere")).unwrap().is_none());
+}
+
+#[tokio::test]
+async fn opening_a_client_is_cheap() {
+    let rig = Rig::new().await;
+    let before = std::time::Instant::now();
+    for _ in 0..20 {
+        Client::open(rig.dir()).unwrap().unwrap();
+    }
+    assert!(before.elapsed().as_millis() < 200, "{:?}", before.elapsed());
+}
