@@ -51,16 +51,18 @@ fn service_seed() -> impl Strategy<Value = ServiceSeed> {
         prop::option::weighted(0.5, 3000..3004u16),
         prop::collection::vec(need, 0..3),
     )
-        .prop_map(|(present, task, stopped, arg, digest, description, port, needs)| ServiceSeed {
-            present,
-            task,
-            stopped,
-            arg,
-            digest,
-            description,
-            port,
-            needs,
-        })
+        .prop_map(
+            |(present, task, stopped, arg, digest, description, port, needs)| ServiceSeed {
+                present,
+                task,
+                stopped,
+                arg,
+                digest,
+                description,
+                port,
+                needs,
+            },
+        )
 }
 
 #[derive(Debug, Clone)]
@@ -86,18 +88,35 @@ fn sandbox_seed() -> impl Strategy<Value = SandboxSeed> {
         prop::option::weighted(0.3, (0..4usize, 0..5usize, any::<bool>(), any::<bool>())),
         prop::collection::vec(service_seed(), 5),
     )
-        .prop_map(|(present, stopped, base, topic, protect, platform, needs, services)| {
-            SandboxSeed { present, stopped, base, topic, protect, platform, needs, services }
-        })
+        .prop_map(
+            |(present, stopped, base, topic, protect, platform, needs, services)| SandboxSeed {
+                present,
+                stopped,
+                base,
+                topic,
+                protect,
+                platform,
+                needs,
+                services,
+            },
+        )
 }
 
 fn sandbox_spec(seed: &SandboxSeed) -> SandboxSpec {
     SandboxSpec {
-        platform: if seed.platform == 0 { "cloud".into() } else { "local".into() },
+        platform: if seed.platform == 0 {
+            "cloud".into()
+        } else {
+            "local".into()
+        },
         base: (seed.base == 0).then(|| "slim".into()),
         topics: (0..seed.topic).map(|at| format!("topic{at}")).collect(),
         protect: seed.protect,
-        state: if seed.stopped { SandboxGoal::Stopped } else { SandboxGoal::Running },
+        state: if seed.stopped {
+            SandboxGoal::Stopped
+        } else {
+            SandboxGoal::Running
+        },
         ..SandboxSpec::default()
     }
 }
@@ -114,7 +133,8 @@ fn service_spec(seed: &ServiceSeed) -> ServiceSpec {
         spec.state = ServiceGoal::Stopped;
     }
     spec.env.insert("KEY".into(), "${secret.key}".into());
-    spec.secrets.insert("key".into(), format!("{DIGEST}{}", seed.digest));
+    spec.secrets
+        .insert("key".into(), format!("{DIGEST}{}", seed.digest));
     spec.description = (seed.description == 1).then(|| "a\nb\u{1b}[31m".into());
     spec.ports = seed.port.into_iter().collect();
     spec
@@ -139,7 +159,12 @@ fn desired(seeds: &[SandboxSeed]) -> Desired {
             Some((to, ..)) => to % SANDBOXES.len() < at && n < 5,
             None => true,
         };
-        for (n, service) in seed.services.iter().enumerate().filter(|(_, it)| it.present) {
+        for (n, service) in seed
+            .services
+            .iter()
+            .enumerate()
+            .filter(|(_, it)| it.present)
+        {
             let mut spec = service_spec(service);
             let mut seen = BTreeSet::new();
             for (s, m, how, restart) in &service.needs {
@@ -154,7 +179,11 @@ fn desired(seeds: &[SandboxSeed]) -> Desired {
                         NeedTarget::Remote(ServiceAddress::new(sandbox_name(*s), service_name(*m)))
                     };
                     let condition = condition(seeds[*s].services[*m].task, *how);
-                    spec.needs.push(Need { target, condition, restart: *restart });
+                    spec.needs.push(Need {
+                        target,
+                        condition,
+                        restart: *restart,
+                    });
                 }
             }
             services.insert(service_name(n), Arc::new(spec));
@@ -169,10 +198,18 @@ fn desired(seeds: &[SandboxSeed]) -> Desired {
             } else {
                 NeedTarget::Remote(ServiceAddress::new(sandbox_name(to), service_name(m)))
             };
-            spec.needs.push(Need { target, condition: Condition::Ready, restart });
+            spec.needs.push(Need {
+                target,
+                condition: Condition::Ready,
+                restart,
+            });
         }
         let spec = Arc::new(spec);
-        let sandbox = DesiredSandbox { spec, services, watch: BTreeMap::new() };
+        let sandbox = DesiredSandbox {
+            spec,
+            services,
+            watch: BTreeMap::new(),
+        };
         desired.sandboxes.insert(sandbox_name(at), sandbox);
     }
     desired
@@ -211,7 +248,12 @@ fn found_seed() -> impl Strategy<Value = FoundSeed> {
         prop::option::weighted(0.3, sandbox_seed()),
         prop::collection::vec(service, 5),
     )
-        .prop_map(|(how, up, spec, services)| FoundSeed { how, up, spec, services })
+        .prop_map(|(how, up, spec, services)| FoundSeed {
+            how,
+            up,
+            spec,
+            services,
+        })
 }
 
 const STATES: [ServiceState; 14] = [
@@ -238,7 +280,9 @@ fn observed(desired: &Desired, seeds: &[FoundSeed]) -> Observed {
         let name = sandbox_name(at);
         let listing = match seed.how {
             0 => continue,
-            1 => Listing::Unknown { reason: "connection refused".into() },
+            1 => Listing::Unknown {
+                reason: "connection refused".into(),
+            },
             _ => {
                 let wanted = desired.sandboxes.get(&name);
                 let spec = match (&seed.spec, wanted) {
@@ -256,7 +300,8 @@ fn observed(desired: &Desired, seeds: &[FoundSeed]) -> Observed {
                         (Drift::Other(other), _) => {
                             let mut spec = service_spec(other);
                             for (s, m, how, restart) in &other.needs {
-                                let target = ServiceAddress::new(sandbox_name(*s), service_name(*m));
+                                let target =
+                                    ServiceAddress::new(sandbox_name(*s), service_name(*m));
                                 spec.needs.push(Need {
                                     target: NeedTarget::Remote(target),
                                     condition: condition(false, *how),
@@ -283,7 +328,11 @@ fn observed(desired: &Desired, seeds: &[FoundSeed]) -> Observed {
                 }
                 Listing::Known(ObservedSandbox {
                     spec,
-                    state: if seed.up { SandboxState::Running } else { SandboxState::Stopped },
+                    state: if seed.up {
+                        SandboxState::Running
+                    } else {
+                        SandboxState::Stopped
+                    },
                     isolation: Isolation::None,
                     supervisor_pid: None,
                     services,
@@ -304,7 +353,12 @@ fn some_order(plan: &Plan, choices: &[usize]) -> Vec<usize> {
         let free: Vec<usize> = left
             .iter()
             .copied()
-            .filter(|at| plan.actions[*at].after.iter().all(|it| order.contains(&it.action)))
+            .filter(|at| {
+                plan.actions[*at]
+                    .after
+                    .iter()
+                    .all(|it| order.contains(&it.action))
+            })
             .collect();
         let pick = free[choices.next().unwrap() % free.len()];
         left.retain(|at| *at != pick);
@@ -316,11 +370,17 @@ fn some_order(plan: &Plan, choices: &[usize]) -> Vec<usize> {
 /// A plan in short, for messages.
 fn short(plan: &Plan) -> String {
     let line = |action: &gabion::plan::Action| {
-        let after: Vec<String> =
-            action.after.iter().map(|it| plan.actions[it.action].id()).collect();
+        let after: Vec<String> = action
+            .after
+            .iter()
+            .map(|it| plan.actions[it.action].id())
+            .collect();
         format!("{} {:?} after {after:?}\n", action.id(), action.cause)
     };
-    let problems = plan.problems.iter().map(|it| format!("{}: {}\n", it.address, it.message));
+    let problems = plan
+        .problems
+        .iter()
+        .map(|it| format!("{}: {}\n", it.address, it.message));
     plan.actions.iter().map(line).chain(problems).collect()
 }
 
@@ -345,13 +405,18 @@ fn check_renderings(plan: &Plan) {
 
 fn check_unchanged(plan: &Plan, desired: &Desired, observed: &Observed) {
     for action in &plan.actions {
-        let Address::Service(address) = &action.address else { continue };
-        let (Some(wanted), Some(place)) = (desired.service(address), observed.known(&address.sandbox))
+        let Address::Service(address) = &action.address else {
+            continue;
+        };
+        let (Some(wanted), Some(place)) =
+            (desired.service(address), observed.known(&address.sandbox))
         else {
             continue;
         };
         let found = place.services.get(&address.service);
-        let Some(found) = found.filter(|it| it.spec() == Some(wanted)) else { continue };
+        let Some(found) = found.filter(|it| it.spec() == Some(wanted)) else {
+            continue;
+        };
         let settled = found.state == ServiceState::Running
             && !found.stale
             && wanted.kind == ServiceKind::Service
@@ -360,7 +425,12 @@ fn check_unchanged(plan: &Plan, desired: &Desired, observed: &Observed) {
         let moved = sandbox.base != place.spec.base || sandbox.state == SandboxGoal::Stopped;
         if settled && place.state == SandboxState::Running && !moved {
             let allowed = matches!(&action.cause, Cause::DependencyRestarted { .. });
-            assert!(allowed, "{} is as it should be: {:?}", action.id(), action.cause);
+            assert!(
+                allowed,
+                "{} is as it should be: {:?}",
+                action.id(),
+                action.cause
+            );
         }
     }
 }

@@ -53,7 +53,11 @@ pub fn plan(desired: &Desired, observed: &Observed, options: &Options) -> Result
     match again.actions.first() {
         None => Ok(plan),
         Some(left) => {
-            let why = format!("after it is applied, {} is to do ({:?})", left.id(), left.cause);
+            let why = format!(
+                "after it is applied, {} is to do ({:?})",
+                left.id(),
+                left.cause
+            );
             Err(bug(&why, &plan))
         }
     }
@@ -62,9 +66,17 @@ pub fn plan(desired: &Desired, observed: &Observed, options: &Options) -> Result
 /// The report of a plan that was refused, with what it takes to understand it.
 fn bug(why: &str, plan: &Plan) -> PlanError {
     let line = |action: &Action| {
-        let after = action.after.iter().filter_map(|it| plan.actions.get(it.action));
+        let after = action
+            .after
+            .iter()
+            .filter_map(|it| plan.actions.get(it.action));
         let after: Vec<String> = after.map(Action::id).collect();
-        format!("\n  {} ({:?}) after [{}]", action.id(), action.cause, after.join(", "))
+        format!(
+            "\n  {} ({:?}) after [{}]",
+            action.id(),
+            action.cause,
+            after.join(", ")
+        )
     };
     let lines: String = plan.actions.iter().map(line).collect();
     PlanError::Bug(format!("{why}; the plan was:{lines}"))

@@ -314,7 +314,11 @@ impl<'w, 'a> Graph<'w, 'a> {
                 // Operated with the definition found, whose needs may be circles.
                 for (needed, hard) in self.world.old_links(unit) {
                     let node = self.units[*needed].start;
-                    let strength = if *hard { Strength::Hard } else { Strength::Soft };
+                    let strength = if *hard {
+                        Strength::Hard
+                    } else {
+                        Strength::Soft
+                    };
                     found.extend(node.map(|node| (node, start, strength)));
                 }
             }
@@ -331,7 +335,8 @@ impl<'w, 'a> Graph<'w, 'a> {
             }
         }
         let kept = without_circles(found);
-        self.edges.extend(kept.into_iter().map(|(from, to)| (from, to, Until::Done)));
+        self.edges
+            .extend(kept.into_iter().map(|(from, to)| (from, to, Until::Done)));
     }
 
     /// A port that is given up is free before its new owner starts.

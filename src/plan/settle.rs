@@ -113,7 +113,9 @@ pub(super) fn begin(
     let cause_or = |other: Cause| cause.cloned().unwrap_or(other);
     bring_place(world, verdicts, it.place, &cause_or(Cause::SandboxDown));
     let task = it.is_task();
-    let other_kind = it.old_spec().map_or(task, |old| (old.kind == ServiceKind::Task) != task);
+    let other_kind = it
+        .old_spec()
+        .map_or(task, |old| (old.kind == ServiceKind::Task) != task);
     if it.is_up() && other_kind {
         verdicts.restart(world, unit, &cause_or(Cause::DefinitionChanged), true);
         return true;
@@ -475,7 +477,11 @@ fn keep(
         if places[at] {
             verdicts.places[at].delete = deleted;
         } else {
-            for unit in place.units.clone().filter(|unit| units[*unit] && deleted.is_some()) {
+            for unit in place
+                .units
+                .clone()
+                .filter(|unit| units[*unit] && deleted.is_some())
+            {
                 if place.is_up() {
                     verdicts.units[unit].delete = deleted.clone();
                 } else {

@@ -250,11 +250,14 @@ impl<'w, 'a> Rules<'w, 'a> {
         for (number, group) in kosaraju_scc(&graph).into_iter().enumerate() {
             circle.extend(group.into_iter().map(|unit| (unit, number)));
         }
-        let frozen = world.places.iter().filter(|place| match (place.wanted, place.known()) {
-            (_, None) => true,
-            (None, Some(found)) => found.spec.protect,
-            (Some(wanted), Some(found)) => wanted.spec.platform != found.spec.platform,
-        });
+        let frozen = world
+            .places
+            .iter()
+            .filter(|place| match (place.wanted, place.known()) {
+                (_, None) => true,
+                (None, Some(found)) => found.spec.protect,
+                (Some(wanted), Some(found)) => wanted.spec.platform != found.spec.platform,
+            });
         let frozen = frozen.map(|place| place.name).collect();
         Self {
             world,

@@ -130,7 +130,9 @@ impl<'a> Unit<'a> {
     pub fn meets(&self, condition: Condition) -> bool {
         use ServiceState::{Completed, Running, Starting, Unhealthy};
         let stale = self.found.is_some_and(|found| found.stale);
-        let is_task = self.old_spec().is_some_and(|spec| spec.kind == ServiceKind::Task);
+        let is_task = self
+            .old_spec()
+            .is_some_and(|spec| spec.kind == ServiceKind::Task);
         match self.state {
             Some(Completed) => {
                 let other = matches!(self.difference(), Difference::Process | Difference::Unknown);
@@ -346,7 +348,10 @@ impl<'a> World<'a> {
                 }
                 if let NeedTarget::Sandbox(name) = &need.target {
                     let range = self.place(name).map(|at| self.places[at].units.clone());
-                    let live = range.into_iter().flatten().filter(|at| self.units[*at].is_live());
+                    let live = range
+                        .into_iter()
+                        .flatten()
+                        .filter(|at| self.units[*at].is_live());
                     // A service that is no longer wanted is not what is needed with `restart`.
                     let hard = |at: usize| need.restart && self.units[at].wanted_up();
                     links.extend(live.map(|at| (at, hard(at))));

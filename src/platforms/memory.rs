@@ -88,9 +88,14 @@ static CAPABILITIES: Capabilities = Capabilities {
 impl Memory {
     /// A platform that is in this state. Services that are up and have no pid are given one.
     pub fn new(observed: Observed) -> Self {
-        let mut inner = Inner { observed, ..Inner::default() };
+        let mut inner = Inner {
+            observed,
+            ..Inner::default()
+        };
         inner.give_pids();
-        Self { inner: Mutex::new(inner) }
+        Self {
+            inner: Mutex::new(inner),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -111,7 +116,10 @@ impl Memory {
 
     /// What the next calls of `kind` on `address` do, one script for each call.
     pub fn script(&self, address: impl Into<Address>, kind: StepKind, script: Script) {
-        let call = Call { address: address.into(), kind };
+        let call = Call {
+            address: address.into(),
+            kind,
+        };
         self.lock().scripts.entry(call).or_default().push(script);
     }
 
@@ -176,10 +184,16 @@ impl Memory {
         step: Step,
         progress: Option<&dyn Progress>,
     ) -> Result<()> {
-        let call = Call { address, kind: step.kind() };
+        let call = Call {
+            address,
+            kind: step.kind(),
+        };
         let script = self.lock().begin(&call);
         // Given back even if the caller drops this future half-way.
-        let _writing = Writing { memory: self, address: call.address.clone() };
+        let _writing = Writing {
+            memory: self,
+            address: call.address.clone(),
+        };
         let mut turns = 1;
         match script {
             Some(Script::Fail(error)) => {
@@ -225,7 +239,8 @@ impl Drop for Writing<'_> {
 impl Inner {
     fn begin(&mut self, call: &Call) -> Option<Script> {
         if !self.writing.insert(call.address.clone()) {
-            self.violations.push(format!("{call} began during another write to it"));
+            self.violations
+                .push(format!("{call} began during another write to it"));
         }
         self.records.push(Record::Began(call.clone()));
         let number = self.calls;
@@ -235,7 +250,10 @@ impl Inner {
         {
             return Some(Script::Fail(error.clone()));
         }
-        let scripts = self.scripts.get_mut(call).filter(|scripts| !scripts.is_empty())?;
+        let scripts = self
+            .scripts
+            .get_mut(call)
+            .filter(|scripts| !scripts.is_empty())?;
         Some(scripts.remove(0))
     }
 
@@ -267,7 +285,9 @@ impl Inner {
 
     /// A start whose program was executed, and that is not ready yet.
     fn execute(&mut self, address: &Address) {
-        let down = self.service(address).is_some_and(|service| !service.state.is_up());
+        let down = self
+            .service(address)
+            .is_some_and(|service| !service.state.is_up());
         if down {
             self.set_state(address, ServiceState::Starting);
         }
@@ -309,7 +329,9 @@ impl Inner {
 
     fn give_pids(&mut self) {
         for listing in self.observed.sandboxes.values_mut() {
-            let Listing::Known(sandbox) = listing else { continue };
+            let Listing::Known(sandbox) = listing else {
+                continue;
+            };
             for service in sandbox.services.values_mut() {
                 if service.state.is_up() && service.pid.is_none() {
                     self.last_pid += 1;
@@ -342,7 +364,9 @@ impl Observe for Memory {
     ) -> Result<mpsc::Receiver<LogLine>> {
         let mut lines = self.lock().logs.get(service).cloned().unwrap_or_default();
         lines.retain(|line| query.since.is_none_or(|since| line.at >= since));
-        let skip = query.tail.map_or(0, |tail| lines.len().saturating_sub(tail));
+        let skip = query
+            .tail
+            .map_or(0, |tail| lines.len().saturating_sub(tail));
         let (sender, receiver) = mpsc::channel(lines.len().max(1));
         for line in lines.into_iter().skip(skip) {
             // The channel holds them all.
@@ -370,11 +394,13 @@ impl Act for Memory {
     }
 
     async fn stop_sandbox(&self, sandbox: &SandboxName) -> Result<()> {
-        self.write(sandbox.clone().into(), Step::StopSandbox, None).await
+        self.write(sandbox.clone().into(), Step::StopSandbox, None)
+            .await
     }
 
     async fn delete_sandbox(&self, sandbox: &SandboxName) -> Result<()> {
-        self.write(sandbox.clone().into(), Step::DeleteSandbox, None).await
+        self.write(sandbox.clone().into(), Step::DeleteSandbox, None)
+            .await
     }
 
     async fn upsert_service(
@@ -383,7 +409,9 @@ impl Act for Memory {
         spec: &ServiceSpec,
         secrets: &Secrets,
     ) -> Result<()> {
-        secrets.used_by(spec).map_err(|missing| PlatformError::new(missing.to_string()))?;
+        secrets
+            .used_by(spec)
+            .map_err(|missing| PlatformError::new(missing.to_string()))?;
         let step = Step::UpsertService(Arc::new(spec.clone()));
         self.write(service.clone().into(), step, None).await
     }
@@ -395,25 +423,40 @@ impl Act for Memory {
         secrets: &Secrets,
         progress: &dyn Progress,
     ) -> Result<()> {
-        secrets.used_by(spec).map_err(|missing| PlatformError::new(missing.to_string()))?;
+        secrets
+            .used_by(spec)
+            .map_err(|missing| PlatformError::new(missing.to_string()))?;
         let spec = Arc::new(spec.clone());
         let step = match spec.kind {
             ServiceKind::Service => Step::StartService(spec),
             ServiceKind::Task => Step::RunTask(spec),
         };
-        self.write(service.clone().into(), step, Some(progress)).await
+        self.write(service.clone().into(), step, Some(progress))
+            .await
     }
 
     async fn stop_service(&self, service: &ServiceAddress) -> Result<()> {
-        self.write(service.clone().into(), Step::StopService, None).await
+        self.write(service.clone().into(), Step::StopService, None)
+            .await
     }
 
     async fn delete_service(&self, service: &ServiceAddress) -> Result<()> {
-        self.write(service.clone().into(), Step::DeleteService, None).await
+        self.write(service.clone().into(), Step::DeleteService, None)
+            .await
     }
 
     async fn exec(&self, sandbox: &SandboxName, _: &[String], _: &Secrets) -> Result<i32> {
-        let up = self.lock().observed.known(sandbox).is_some_and(|it| it.state == SandboxState::Running);
-        if up { Ok(0) } else { Err(PlatformError::new(format!("sandbox {sandbox} is not running"))) }
+        let up = self
+            .lock()
+            .observed
+            .known(sandbox)
+            .is_some_and(|it| it.state == SandboxState::Running);
+        if up {
+            Ok(0)
+        } else {
+            Err(PlatformError::new(format!(
+                "sandbox {sandbox} is not running"
+            )))
+        }
     }
 }
