@@ -48,17 +48,38 @@ pub fn plan(desired: &Desired, observed: &Observed, options: &Options) -> Result
     if plan.actions.is_empty() {
         return Ok(plan);
     }
-    let after = simulate::run(desired, observed, &plan).map_err(PlanError::Bug)?;
+    let after = simulate::run(desired, observed, &plan).map_err(|why| bug(&why, &plan))?;
     let again = unchecked(desired, &after, options)?;
     match again.actions.first() {
         None => Ok(plan),
-        Some(left) => Err(PlanError::Bug(format!(
-            "after it is applied, {} of {} is still to do ({:?})",
-            left.step.kind(),
-            left.address,
-            left.cause
-        ))),
+        Some(left) => {
+            let why = format!(
+                "after it is applied, {} is to do ({:?})",
+                left.id(),
+                left.cause
+            );
+            Err(bug(&why, &plan))
+        }
     }
+}
+
+/// The report of a plan that was refused, with what it takes to understand it.
+fn bug(why: &str, plan: &Plan) -> PlanError {
+    let line = |action: &Action| {
+        let after = action
+            .after
+            .iter()
+            .filter_map(|it| plan.actions.get(it.action));
+        let after: Vec<String> = after.map(Action::id).collect();
+        format!(
+            "\n  {} ({:?}) after [{}]",
+            action.id(),
+            action.cause,
+            after.join(", ")
+        )
+    };
+    let lines: String = plan.actions.iter().map(line).collect();
+    PlanError::Bug(format!("{why}; the plan was:{lines}"))
 }
 
 /// The plan before simulation.

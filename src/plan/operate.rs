@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::decide::{Verdicts, upsert_cause};
 use super::settle::{self, Mode};
 use super::world::{Found, World};
-use super::{Cause, Plan, PlanError, StepKind, order, simulate};
+use super::{Cause, Plan, PlanError, StepKind, bug, order, simulate};
 use crate::model::{Address, Desired, Observed, ServiceState};
 
 /// What is to be done with the services and sandboxes named.
@@ -50,7 +50,7 @@ pub fn operate(
     };
     settle::settle(&world, &mut verdicts, mode);
     let plan = order::order(&world, verdicts)?;
-    let after = simulate::run(desired, observed, &plan).map_err(PlanError::Bug)?;
+    let after = simulate::run(desired, observed, &plan).map_err(|why| bug(&why, &plan))?;
     prove(desired, &after, &plan)?;
     Ok(plan)
 }
@@ -76,7 +76,7 @@ fn prove(desired: &Desired, after: &Observed, plan: &Plan) -> Result<(), PlanErr
         };
         if is_up.is_some_and(|is_up| is_up != up) {
             let found = if up { "down" } else { "up" };
-            return Err(PlanError::Bug(format!("at the end {address} is {found}")));
+            return Err(bug(&format!("at the end {address} is {found}"), plan));
         }
     }
     Ok(())
@@ -163,7 +163,8 @@ fn request_unit(
             }
         }
         // A completed task is stopped first: that makes it one that has not completed.
-        Operation::Restart if it.is_live() || completed => {
+        Operation::Restart if it.is_live() || (completed && it.is_task()) => {
+            settle::bring_place(world, verdicts, it.place, cause);
             verdicts.restart(world, unit, cause, true);
         }
         Operation::Start | Operation::Restart => {

@@ -226,6 +226,7 @@ impl<'w, 'a> Graph<'w, 'a> {
                 self.edge(it.delete, self.places[place].stop);
             } else {
                 self.edge(up, it.delete);
+                self.edge(up, it.stop);
             }
         }
     }
@@ -301,12 +302,25 @@ impl<'w, 'a> Graph<'w, 'a> {
 
     /// What is needed comes up before what needs it.
     fn edges_of_needs(&mut self) {
+        let mut found = Vec::new();
         for unit in 0..self.units.len() {
             let Some(start) = self.units[unit].start else {
                 continue;
             };
             if !self.verdicts.launches(self.world, unit) {
                 continue;
+            }
+            if self.world.units[unit].wanted.is_none() {
+                // Operated with the definition found, whose needs may be circles.
+                for (needed, hard) in self.world.old_links(unit) {
+                    let node = self.units[*needed].start;
+                    let strength = if *hard {
+                        Strength::Hard
+                    } else {
+                        Strength::Soft
+                    };
+                    found.extend(node.map(|node| (node, start, strength)));
+                }
             }
             for link in self.world.links(unit) {
                 let (node, until) = match link.to {
@@ -320,6 +334,9 @@ impl<'w, 'a> Graph<'w, 'a> {
                 self.edges.extend(node.map(|node| (node, start, until)));
             }
         }
+        let kept = without_circles(found);
+        self.edges
+            .extend(kept.into_iter().map(|(from, to)| (from, to, Until::Done)));
     }
 
     /// A port that is given up is free before its new owner starts.
@@ -376,6 +393,11 @@ impl<'w, 'a> Graph<'w, 'a> {
                 .is_some_and(|it| it.all_ports().any(|p| p == port))
         };
         let gone = self.gone(holder);
+        if unit.is_task() && self.verdicts.is_await(self.world, holder) {
+            // It runs, and is only waited for; when it is done, the port is free.
+            return self.units[holder].start;
+        }
+        let up_again = up_again && !unit.is_task();
         if (up_again || gone.is_none()) && keeps(unit) {
             return None;
         }

@@ -8,8 +8,8 @@ use petgraph::graph::DiGraph;
 
 use super::Cause;
 use super::decide::{Verdicts, upsert_cause};
-use super::world::{Found, Link, Target, World};
-use crate::model::{Address, Condition, ServiceState};
+use super::world::{Difference, Found, Link, Target, World};
+use crate::model::{Address, Condition, ServiceKind, ServiceState};
 
 /// What the verdicts came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +51,7 @@ fn is_found_down(world: &World<'_>, unit: usize) -> bool {
     }
     match it.state {
         Some(Starting | Running | Unhealthy) => false,
-        Some(Completed) => !it.is_task(),
+        Some(Completed) => !it.meets(Condition::Completed),
         _ => true,
     }
 }
@@ -112,6 +112,14 @@ pub(super) fn begin(
     }
     let cause_or = |other: Cause| cause.cloned().unwrap_or(other);
     bring_place(world, verdicts, it.place, &cause_or(Cause::SandboxDown));
+    let task = it.is_task();
+    let other_kind = it
+        .old_spec()
+        .map_or(task, |old| (old.kind == ServiceKind::Task) != task);
+    if it.is_up() && other_kind {
+        verdicts.restart(world, unit, &cause_or(Cause::DefinitionChanged), true);
+        return true;
+    }
     let verdict = &mut verdicts.units[unit];
     match it.state {
         Some(Running) if !it.is_task() && verdict.stop.is_none() => return false,
@@ -266,7 +274,8 @@ fn unmet_unit(
     if verdicts.units[needed].start.is_some() || (!down && it.meets(link.condition)) {
         return None;
     }
-    let may_touch = !verdicts.places[it.place].frozen && !down;
+    let as_wanted = matches!(it.difference(), Difference::Same | Difference::InPlace);
+    let may_touch = !verdicts.places[it.place].frozen && !down && as_wanted;
     if may_touch
         && it.state == Some(ServiceState::Unhealthy)
         && link.condition != Condition::Started
@@ -360,6 +369,9 @@ fn stop_one_by_one(world: &World<'_>, verdicts: &mut Verdicts) {
             continue;
         }
         let home = world.units[unit].place;
+        if verdicts.units[unit].stop.is_some() {
+            apart.insert(home);
+        }
         let old = world.old_links(unit).iter().map(|link| link.0);
         for needed in old.chain(world.hard_links(unit)) {
             let other = world.units[needed].place;
@@ -465,9 +477,17 @@ fn keep(
         if places[at] {
             verdicts.places[at].delete = deleted;
         } else {
-            for unit in place.units.clone().filter(|unit| units[*unit]) {
-                verdicts.units[unit].delete =
-                    deleted.clone().or(verdicts.units[unit].delete.take());
+            for unit in place
+                .units
+                .clone()
+                .filter(|unit| units[*unit] && deleted.is_some())
+            {
+                if place.is_up() {
+                    verdicts.units[unit].delete = deleted.clone();
+                } else {
+                    let message = "cannot be deleted by itself while its sandbox is down";
+                    verdicts.problem(world.address(unit).into(), message);
+                }
             }
             let verdict = &mut verdicts.places[at];
             verdict.stop = None;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use petgraph::algo::kosaraju_scc;
 use petgraph::graphmap::DiGraphMap;
 
-use super::world::{Target, World};
+use super::world::{Target, World, at_rest_if};
 use super::{Action, Plan, Step};
 use crate::model::{
     Address, Condition, Definition, Desired, Isolation, IsolationWish, Listing, Observed,
@@ -26,17 +26,17 @@ pub fn apply(observed: &mut Observed, address: &Address, step: &Step) -> Result<
             Ok(())
         }
         (Step::StartSandbox(_), Address::Sandbox(name)) => {
-            sandbox(observed, name)?.state = SandboxState::Running;
+            let sandbox = sandbox(observed, name)?;
+            if sandbox.state == SandboxState::Stopped {
+                rest(sandbox);
+            }
+            sandbox.state = SandboxState::Running;
             Ok(())
         }
         (Step::StopSandbox, Address::Sandbox(name)) => {
             let sandbox = sandbox(observed, name)?;
             sandbox.state = SandboxState::Stopped;
-            sandbox.services.values_mut().for_each(|service| {
-                if service.state.is_up() || service.state == ServiceState::BackingOff {
-                    stop(service);
-                }
-            });
+            rest(sandbox);
             Ok(())
         }
         (Step::DeleteSandbox, Address::Sandbox(name)) => {
@@ -51,6 +51,15 @@ pub fn apply(observed: &mut Observed, address: &Address, step: &Step) -> Result<
             apply_to_service(sandbox, &address.service, step)
         }
         (_, Address::Sandbox(name)) => Err(format!("{name} is a sandbox, not a service")),
+    }
+}
+
+/// In a sandbox that is down nothing is up.
+fn rest(sandbox: &mut ObservedSandbox) {
+    for service in sandbox.services.values_mut() {
+        if at_rest_if(service.state, true) != service.state {
+            stop(service);
+        }
     }
 }
 
@@ -178,7 +187,7 @@ pub fn run_in_order(
     }
     let world = World::new(desired, observed);
     let mut now = observed.clone();
-    let rules = Rules::new(&world, plan, &last);
+    let rules = Rules::new(&world, &last);
     let mut done = vec![false; plan.actions.len()];
     for at in order {
         let Some(action) = plan.actions.get(*at) else {
@@ -212,12 +221,12 @@ struct Rules<'w, 'a> {
     circle: HashMap<usize, usize>,
     /// Who was found with a port.
     holders: HashMap<u16, Vec<usize>>,
-    /// Sandboxes that the plan reports as a problem, and does not touch.
+    /// Sandboxes that no plan touches.
     frozen: HashSet<&'w SandboxName>,
 }
 
 impl<'w, 'a> Rules<'w, 'a> {
-    fn new(world: &'w World<'a>, plan: &'w Plan, last: &'w Observed) -> Self {
+    fn new(world: &'w World<'a>, last: &'w Observed) -> Self {
         let mut dependents: HashMap<usize, BTreeSet<usize>> = HashMap::new();
         let mut graph = DiGraphMap::<usize, ()>::new();
         let mut holders: HashMap<u16, Vec<usize>> = HashMap::new();
@@ -241,11 +250,15 @@ impl<'w, 'a> Rules<'w, 'a> {
         for (number, group) in kosaraju_scc(&graph).into_iter().enumerate() {
             circle.extend(group.into_iter().map(|unit| (unit, number)));
         }
-        let frozen = plan
-            .problems
+        let frozen = world
+            .places
             .iter()
-            .filter(|it| it.address.service().is_none());
-        let frozen = frozen.map(|it| it.address.sandbox()).collect();
+            .filter(|place| match (place.wanted, place.known()) {
+                (_, None) => true,
+                (None, Some(found)) => found.spec.protect,
+                (Some(wanted), Some(found)) => wanted.spec.platform != found.spec.platform,
+            });
+        let frozen = frozen.map(|place| place.name).collect();
         Self {
             world,
             last,
@@ -270,7 +283,8 @@ impl<'w, 'a> Rules<'w, 'a> {
                 self.dependents_are_down(now, unit, None)
             }
             (Step::StopService | Step::DeleteService, Address::Service(address)) => {
-                let unit = self.world.unit(address);
+                let up = state(now, address).is_some_and(ServiceState::is_up);
+                let unit = self.world.unit(address).filter(|_| up);
                 unit.map_or(Ok(()), |unit| self.dependents_are_down(now, unit, None))
             }
             (Step::StopSandbox | Step::DeleteSandbox, Address::Sandbox(name)) => {

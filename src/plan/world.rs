@@ -130,9 +130,15 @@ impl<'a> Unit<'a> {
     pub fn meets(&self, condition: Condition) -> bool {
         use ServiceState::{Completed, Running, Starting, Unhealthy};
         let stale = self.found.is_some_and(|found| found.stale);
+        let is_task = self
+            .old_spec()
+            .is_some_and(|spec| spec.kind == ServiceKind::Task);
         match self.state {
-            Some(Completed) => self.is_task() && !stale,
-            Some(_) if self.is_task() && condition != Condition::Started => false,
+            Some(Completed) => {
+                let other = matches!(self.difference(), Difference::Process | Difference::Unknown);
+                is_task && !stale && !other
+            }
+            Some(_) if is_task && condition != Condition::Started => false,
             Some(Starting | Unhealthy) => condition == Condition::Started,
             Some(Running) => true,
             _ => false,
@@ -342,7 +348,13 @@ impl<'a> World<'a> {
                 }
                 if let NeedTarget::Sandbox(name) = &need.target {
                     let range = self.place(name).map(|at| self.places[at].units.clone());
-                    links.extend(range.into_iter().flatten().map(|at| (at, need.restart)));
+                    let live = range
+                        .into_iter()
+                        .flatten()
+                        .filter(|at| self.units[*at].is_live());
+                    // A service that is no longer wanted is not what is needed with `restart`.
+                    let hard = |at: usize| need.restart && self.units[at].wanted_up();
+                    links.extend(live.map(|at| (at, hard(at))));
                 } else {
                     let address = need.target.resolve(place.name);
                     links.extend(

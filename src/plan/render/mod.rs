@@ -6,4 +6,4 @@ mod text;
 mod value;
 
 pub use json::{json, json_schema};
-pub use text::{Style, text};
+pub use text::{APPLY_HINT, Style, text};

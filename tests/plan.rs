@@ -1,0 +1,532 @@
+//! Golden transcripts of plans, their JSON against the schema, and plans carried out on the
+//! platform in memory.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gabion::model::*;
+use gabion::plan::{self, Cause, History, Operation, Options, Plan, Step, render, simulate};
+use gabion::platforms::memory::{Memory, Record, Script};
+use gabion::platforms::{Act, PlatformError, Progress};
+use serde_json::{Value, json};
+
+fn sandbox(name: &str) -> SandboxName {
+    name.parse().unwrap()
+}
+
+fn address(text: &str) -> ServiceAddress {
+    text.parse().unwrap()
+}
+
+/// `{"web": {"base": …, "services": {"api": {"cmd": …}}}}` in normal form.
+fn desired(stack: Value) -> Desired {
+    let mut desired = Desired::empty("shop");
+    for (name, mut value) in stack.as_object().unwrap().clone() {
+        let services = value.as_object_mut().unwrap().remove("services");
+        value["platform"] = value.get("platform").cloned().unwrap_or("local".into());
+        let mut wanted = DesiredSandbox {
+            spec: Arc::new(serde_json::from_value(value).unwrap()),
+            services: BTreeMap::new(),
+            watch: BTreeMap::new(),
+        };
+        for (name, spec) in services.iter().flat_map(|it| it.as_object().unwrap()) {
+            let spec: ServiceSpec = serde_json::from_value(spec.clone()).unwrap();
+            wanted
+                .services
+                .insert(name.parse().unwrap(), Arc::new(spec));
+        }
+        desired.sandboxes.insert(sandbox(&name), wanted);
+    }
+    desired
+}
+
+/// Everything as wanted.
+fn as_wanted(desired: &Desired) -> Observed {
+    let nothing = Observed::default();
+    let plan = plan::plan(desired, &nothing, &Options::default()).unwrap();
+    simulate::run(desired, &nothing, &plan).unwrap()
+}
+
+fn service<'o>(observed: &'o mut Observed, at: &str) -> &'o mut ObservedService {
+    let at = address(at);
+    match observed.sandboxes.get_mut(&at.sandbox) {
+        Some(Listing::Known(it)) => it.services.get_mut(&at.service).unwrap(),
+        _ => panic!("no sandbox {}", at.sandbox),
+    }
+}
+
+fn known<'o>(observed: &'o mut Observed, at: &str) -> &'o mut ObservedSandbox {
+    match observed.sandboxes.get_mut(&sandbox(at)) {
+        Some(Listing::Known(it)) => it,
+        _ => panic!("no sandbox {at}"),
+    }
+}
+
+fn plan(desired: &Desired, observed: &Observed) -> Plan {
+    plan::plan(desired, observed, &Options::default()).unwrap()
+}
+
+/// What people see, and the order below it.
+fn transcript(plan: &Plan) -> String {
+    let style = render::Style {
+        color: false,
+        width: 80,
+    };
+    let text = render::text(plan, None, &style);
+    for line in text.lines() {
+        assert!(line.chars().count() <= 80, "too wide: {line}");
+        assert_eq!(line.trim_end(), line, "spaces at the end");
+    }
+    let value = render::json(plan, None);
+    let errors: Vec<String> = jsonschema::validator_for(&render::json_schema())
+        .unwrap()
+        .iter_errors(&value)
+        .map(|error| error.to_string())
+        .collect();
+    assert_eq!(errors, Vec::<String>::new());
+    let mut order = String::new();
+    for action in value["actions"].as_array().unwrap() {
+        let names = |field: &str| {
+            let names = action[field].as_array().unwrap().iter();
+            names
+                .map(|it| it.as_str().unwrap())
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        order.push_str(action["id"].as_str().unwrap());
+        for (field, word) in [("after", "after"), ("after_executed", "after executed")] {
+            if !names(field).is_empty() {
+                order.push_str(&format!(" {word} {}", names(field)));
+            }
+        }
+        order.push('\n');
+    }
+    format!("{text}---\n{order}")
+}
+
+fn shop() -> Value {
+    json!({
+        "data": { "services": {
+            "postgres": { "cmd": "postgres", "args": ["-D", "db"], "health": { "tcp": { "port": 5432 } } },
+            "redis": { "cmd": "redis-server", "ports": [6379] },
+            "migrate": { "kind": "task", "command": "./migrate.sh", "needs": ["postgres"] },
+        } },
+        "web": { "services": {
+            "api": {
+                "cmd": "node",
+                "args": ["server.js", "--port", "3000"],
+                "env": { "LOG_LEVEL": "info", "DB_PASSWORD": "${secret.db}" },
+                "secrets": { "db": "d19e57" },
+                "ports": [3000],
+                "needs": [
+                    { "service": "data/postgres", "restart": true },
+                    { "service": "data/migrate", "condition": "completed" },
+                ],
+            },
+            "worker": { "command": "./worker", "needs": ["data/redis", { "service": "api", "condition": "started" }] },
+        } },
+    })
+}
+
+#[test]
+fn nothing_to_do() {
+    let wanted = desired(shop());
+    insta::assert_snapshot!(transcript(&plan(&wanted, &as_wanted(&wanted))));
+}
+
+#[test]
+fn the_first_time() {
+    insta::assert_snapshot!(transcript(&plan(&desired(shop()), &Observed::default())));
+}
+
+#[test]
+fn a_changed_service_a_new_one_and_one_less() {
+    let old = desired(shop());
+    let mut stack = shop();
+    let services = &mut stack["web"]["services"];
+    services["api"]["args"][2] = "3001".into();
+    services["api"]["env"]["LOG_LEVEL"] = "debug".into();
+    services["api"]["secrets"]["db"] = "d19e58".into();
+    services["mailer"] = json!({ "cmd": "mailer", "needs": ["data/redis"] });
+    services.as_object_mut().unwrap().remove("worker");
+    let plan = plan(&desired(stack), &as_wanted(&old));
+    insta::assert_snapshot!(transcript(&plan));
+    let touched: Vec<String> = plan.by_address().keys().map(|it| it.to_string()).collect();
+    assert_eq!(touched, ["web/api", "web/mailer", "web/worker"]);
+
+    let mut history = History::new();
+    for action in &plan.actions {
+        history.insert(
+            action.id(),
+            vec![Duration::from_millis(9000), Duration::from_millis(700)],
+        );
+        history
+            .entry(action.id())
+            .or_default()
+            .push(Duration::from_millis(1300));
+    }
+    let forecast = plan::forecast(&plan, &history).unwrap();
+    let style = render::Style {
+        color: true,
+        width: 80,
+    };
+    insta::assert_snapshot!(
+        "with_forecast_and_colour",
+        render::text(&plan, Some(&forecast), &style)
+    );
+    assert!(plan::forecast(&plan, &History::new()).is_none());
+}
+
+#[test]
+fn one_argument_is_one_change() {
+    let old = desired(shop());
+    let mut stack = shop();
+    stack["web"]["services"]["worker"]["command"] = "./worker --fast".into();
+    insta::assert_snapshot!(transcript(&plan(&desired(stack), &as_wanted(&old))));
+}
+
+#[test]
+fn a_hard_need_restarts_with_what_it_needs() {
+    let old = desired(shop());
+    let mut stack = shop();
+    stack["data"]["services"]["postgres"]["args"][1] = "db2".into();
+    insta::assert_snapshot!(transcript(&plan(&desired(stack), &as_wanted(&old))));
+}
+
+#[test]
+fn policies_are_taken_over_in_place() {
+    let old = desired(shop());
+    let mut stack = shop();
+    stack["data"]["services"]["postgres"]["stop"] = json!({ "signal": "INT", "grace": "10s" });
+    stack["data"]["services"]["redis"]["description"] = "a cache\u{1b}[2J".into();
+    stack["web"]["topics"] = json!(["shop", "web"]);
+    insta::assert_snapshot!(transcript(&plan(&desired(stack), &as_wanted(&old))));
+}
+
+#[test]
+fn what_is_down_is_started() {
+    let wanted = desired(shop());
+    let mut observed = as_wanted(&wanted);
+    service(&mut observed, "data/postgres").state = ServiceState::Failed;
+    service(&mut observed, "data/redis").state = ServiceState::BackingOff;
+    service(&mut observed, "data/migrate").state = ServiceState::Failed;
+    service(&mut observed, "web/worker").state = ServiceState::Starting;
+    insta::assert_snapshot!(transcript(&plan(&wanted, &observed)));
+}
+
+#[test]
+fn what_runs_something_else_is_replaced() {
+    let wanted = desired(shop());
+    let mut observed = as_wanted(&wanted);
+    service(&mut observed, "data/redis").stale = true;
+    service(&mut observed, "data/migrate").definition = Definition::Unknown;
+    service(&mut observed, "web/worker").state = ServiceState::Stopping;
+    insta::assert_snapshot!(transcript(&plan(&wanted, &observed)));
+}
+
+#[test]
+fn a_sandbox_that_is_down() {
+    let wanted = desired(shop());
+    let mut observed = as_wanted(&wanted);
+    known(&mut observed, "web").state = SandboxState::Stopped;
+    insta::assert_snapshot!(transcript(&plan(&wanted, &observed)));
+}
+
+#[test]
+fn a_sandbox_that_needs_another_base() {
+    let old = desired(shop());
+    let mut stack = shop();
+    stack["data"]["base"] = "debian:13".into();
+    insta::assert_snapshot!(transcript(&plan(&desired(stack), &as_wanted(&old))));
+}
+
+#[test]
+fn wanted_stopped() {
+    let old = desired(shop());
+    let mut stack = shop();
+    stack["web"]["state"] = "stopped".into();
+    stack["data"]["services"]["redis"]["state"] = "stopped".into();
+    insta::assert_snapshot!(transcript(&plan(&desired(stack), &as_wanted(&old))));
+}
+
+#[test]
+fn a_sandbox_less() {
+    let observed = as_wanted(&desired(shop()));
+    let mut stack = shop();
+    stack.as_object_mut().unwrap().remove("web");
+    insta::assert_snapshot!(transcript(&plan(&desired(stack), &observed)));
+}
+
+#[test]
+fn destroyed() {
+    let observed = as_wanted(&desired(shop()));
+    let options = Options {
+        destroy: true,
+        targets: vec![],
+    };
+    let plan = plan::plan(&Desired::empty("shop"), &observed, &options).unwrap();
+    insta::assert_snapshot!(transcript(&plan));
+}
+
+#[test]
+fn problems_are_told() {
+    let mut stack = shop();
+    stack["old"] = json!({ "protect": true, "services": { "keep": { "cmd": "keep" } } });
+    stack["far"] = json!({ "platform": "cloud", "services": {} });
+    let mut observed = as_wanted(&desired(stack.clone()));
+    let reason = "connection refused".into();
+    observed
+        .sandboxes
+        .insert(sandbox("data"), Listing::Unknown { reason });
+    stack.as_object_mut().unwrap().remove("old");
+    stack["far"]["platform"] = "local".into();
+    stack["web"]["services"]["api"]["args"][2] = "3001".into();
+    stack["web"]["services"]["worker"]["description"] = "works".into();
+    insta::assert_snapshot!(transcript(&plan(&desired(stack), &observed)));
+}
+
+#[test]
+fn a_port_is_free_before_its_new_owner_starts() {
+    let one = |a: u16, b: u16| {
+        let service =
+            |port: u16| json!({ "cmd": "serve", "args": [port.to_string()], "ports": [port] });
+        desired(json!({ "web": { "services": { "a": service(a), "b": service(b) } } }))
+    };
+    insta::assert_snapshot!(transcript(&plan(
+        &one(3001, 3000),
+        &as_wanted(&one(3000, 3001))
+    )));
+}
+
+#[test]
+fn long_values_and_texts_are_diffs() {
+    let one = |args: Vec<String>, script: &str, line: &str| {
+        let env = json!({ "SCRIPT": script, "FLAG": line });
+        let service = json!({ "cmd": "serve", "args": args, "env": env });
+        desired(json!({ "web": { "services": { "api": service } } }))
+    };
+    let args = |changed: &str| {
+        let mut args: Vec<String> = (0..12).map(|at| format!("--option-{at}=value")).collect();
+        args[7] = changed.into();
+        args
+    };
+    let long = |word: &str| {
+        format!(
+            "{} {word} {}",
+            "much the same".repeat(6),
+            "and so on ".repeat(7)
+        )
+    };
+    let old = one(
+        args("--seven"),
+        "set -e\na=1\nrun one\nrun two\nexit\n",
+        &long("before"),
+    );
+    let new = one(
+        args("--eight=\u{1b}[31m"),
+        "set -e\na=1\nrun three\nrun two\nexit\n",
+        &long("after"),
+    );
+    insta::assert_snapshot!(transcript(&plan(&new, &as_wanted(&old))));
+}
+
+#[test]
+fn circles_and_dangling_needs_are_problems() {
+    let wanted = desired(json!({ "web": { "services": {
+        "a": { "cmd": "a", "needs": ["b"] },
+        "b": { "cmd": "b", "needs": ["c"] },
+        "c": { "cmd": "c", "needs": ["a"] },
+        "d": { "cmd": "d", "needs": ["nothing"] },
+        "e": { "cmd": "e", "needs": ["e"] },
+        "f": { "cmd": "f" },
+    } } }));
+    insta::assert_snapshot!(transcript(&plan(&wanted, &Observed::default())));
+}
+
+#[test]
+fn limited_to_targets() {
+    let targets = vec!["web/worker".parse().unwrap(), "web/nope".parse().unwrap()];
+    let options = Options {
+        destroy: false,
+        targets,
+    };
+    let plan = plan::plan(&desired(shop()), &Observed::default(), &options).unwrap();
+    insta::assert_snapshot!(transcript(&plan));
+}
+
+fn operate(op: Operation, observed: &Observed, names: &[&str]) -> String {
+    let names: Vec<Address> = names.iter().map(|name| name.parse().unwrap()).collect();
+    let wanted = desired(shop());
+    transcript(&plan::operate(&wanted, observed, op, &names, Cause::Requested).unwrap())
+}
+
+#[test]
+fn operations() {
+    let mut observed = as_wanted(&desired(shop()));
+    insta::assert_snapshot!(
+        "restart",
+        operate(
+            Operation::Restart,
+            &observed,
+            &["data/postgres", "data/migrate"]
+        )
+    );
+    insta::assert_snapshot!(
+        "stop",
+        operate(Operation::Stop, &observed, &["data/postgres"])
+    );
+    insta::assert_snapshot!(
+        "stop_sandbox",
+        operate(Operation::Stop, &observed, &["data"])
+    );
+    known(&mut observed, "web").state = SandboxState::Stopped;
+    service(&mut observed, "data/postgres").state = ServiceState::Stopped;
+    insta::assert_snapshot!(
+        "start",
+        operate(Operation::Start, &observed, &["web/api", "no/such"])
+    );
+}
+
+#[test]
+fn the_schema_is_not_stale() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/schemas/plan.schema.json");
+    let schema = serde_json::to_string_pretty(&render::json_schema()).unwrap() + "\n";
+    if std::env::var_os("GABION_BLESS").is_some() {
+        std::fs::write(path, &schema).unwrap();
+    }
+    let stored = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        stored == schema,
+        "schemas/plan.schema.json is stale: run with GABION_BLESS=1"
+    );
+}
+
+#[test]
+fn ten_thousand_services_are_planned_in_linear_time() {
+    let many = |n: usize| {
+        let mut stack = json!({});
+        for at in 0..n / 10 {
+            let mut services = json!({});
+            for number in 0..10 {
+                let needs = if number == 0 {
+                    json!([])
+                } else {
+                    json!([format!("s{}", number - 1)])
+                };
+                services[format!("s{number}")] =
+                    json!({ "cmd": "serve", "needs": needs, "ports": [3000 + number] });
+            }
+            stack[format!("box{at}")] = json!({ "services": services });
+        }
+        desired(stack)
+    };
+    let time = |n: usize| {
+        let wanted = many(n);
+        let begin = std::time::Instant::now();
+        let observed = as_wanted(&wanted);
+        let first = begin.elapsed();
+        let begin = std::time::Instant::now();
+        assert!(plan(&wanted, &observed).is_empty());
+        (first, begin.elapsed())
+    };
+    let (small, large) = (time(1_000), time(10_000));
+    println!("1,000: {small:?}; 10,000: {large:?}");
+    assert!(
+        large.0 < small.0 * 40 + Duration::from_millis(200),
+        "{small:?} {large:?}"
+    );
+    assert!(large.1 < Duration::from_secs(1), "{large:?}");
+}
+
+struct Quiet;
+
+impl Progress for Quiet {
+    fn executed(&self) {}
+    fn waiting(&self, _: &str) {}
+}
+
+async fn act(platform: &Memory, address: &Address, step: &Step) -> Result<(), PlatformError> {
+    let mut secrets = Secrets::default();
+    secrets.insert("db", "hunter2".to_owned().into());
+    let (place, service) = match address {
+        Address::Sandbox(name) => (name, None),
+        Address::Service(service) => (&service.sandbox, Some(service)),
+    };
+    match (step, service) {
+        (Step::CreateSandbox(spec), _) => platform.create_sandbox(place, spec).await,
+        (Step::UpdateSandbox(spec), _) => platform.update_sandbox(place, spec).await,
+        (Step::StartSandbox(spec), _) => platform.start_sandbox(place, spec).await,
+        (Step::StopSandbox, _) => platform.stop_sandbox(place).await,
+        (Step::DeleteSandbox, _) => platform.delete_sandbox(place).await,
+        (Step::UpsertService(spec), Some(at)) => platform.upsert_service(at, spec, &secrets).await,
+        (Step::StartService(spec) | Step::RunTask(spec), Some(at)) => {
+            platform.start_service(at, spec, &secrets, &Quiet).await
+        }
+        (Step::StopService, Some(at)) => platform.stop_service(at).await,
+        (Step::DeleteService, Some(at)) => platform.delete_service(at).await,
+        _ => panic!("{step:?} of {address}"),
+    }
+}
+
+#[tokio::test]
+async fn on_the_platform_in_memory_only_what_changed_restarts() {
+    let platform = Memory::new(as_wanted(&desired(shop())));
+    let before = platform.pids();
+    let mut stack = shop();
+    stack["web"]["services"]["worker"]["command"] = "./worker --fast".into();
+    let wanted = desired(stack);
+    let changed = plan(&wanted, &platform.state());
+    for action in &changed.actions {
+        act(&platform, &action.address, &action.step).await.unwrap();
+    }
+    assert!(plan(&wanted, &platform.state()).is_empty());
+    let worker = address("web/worker");
+    for (at, pid) in platform.pids() {
+        assert_eq!(before[&at] == pid, at != worker, "{at}");
+    }
+    assert_eq!(
+        platform.done(),
+        ["web/worker:stop", "web/worker:upsert", "web/worker:start"]
+    );
+    assert_eq!(platform.violations(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn the_platform_in_memory_fails_and_hangs_as_told() {
+    let wanted = desired(shop());
+    let platform = Memory::new(as_wanted(&wanted));
+    let redis = address("data/redis");
+    let spec = wanted.service(&redis).unwrap().clone();
+    platform.stop_service(&redis).await.unwrap();
+    let error = PlatformError::new("exited with 1 after 0.3 s");
+    let script = Script::Fail(error.clone());
+    platform.script(redis.clone(), plan::StepKind::Start, script);
+    let start = Step::StartService(spec);
+    let at: Address = redis.clone().into();
+    assert_eq!(act(&platform, &at, &start).await, Err(error));
+    assert!(matches!(platform.records().last(), Some(Record::Failed(_))));
+    let failed = Cause::NotRunning {
+        state: ServiceState::Failed,
+    };
+    assert_eq!(plan(&wanted, &platform.state()).actions[0].cause, failed);
+
+    let script = Script::NeverReady("port 6379 not open yet".into());
+    platform.script(redis.clone(), plan::StepKind::Start, script);
+    tokio::select! {
+        biased;
+        _ = act(&platform, &at, &start) => panic!("it is never ready"),
+        () = async { for _ in 0..10 { tokio::task::yield_now().await } } => {}
+    }
+    assert_eq!(
+        plan(&wanted, &platform.state()).actions[0].cause,
+        Cause::NotReady
+    );
+    platform.set_hook(|_, observed| {
+        observed.sandboxes.clear();
+    });
+    assert!(
+        act(&platform, &at, &start).await.is_err(),
+        "the hook took the sandbox away"
+    );
+}
