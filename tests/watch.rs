@@ -22,7 +22,8 @@ sandboxes:
 struct Watch {
     child: Child,
     lines: Receiver<String>,
-    seen: Vec<String>,
+    /// Said, but not expected yet.
+    unread: Vec<String>,
 }
 
 impl Watch {
@@ -50,21 +51,20 @@ impl Watch {
         Self {
             child,
             lines,
-            seen: Vec::new(),
+            unread: Vec::new(),
         }
     }
 
-    /// Reads until a line contains all of `parts`.
+    /// Waits for a line that contains all of `parts`, and takes it out: lines may come in any order.
     fn expect(&mut self, parts: &[&str]) -> String {
+        let wanted = |line: &String| parts.iter().all(|part| line.contains(part));
         loop {
+            if let Some(at) = self.unread.iter().position(wanted) {
+                return self.unread.remove(at);
+            }
             match self.lines.recv_timeout(Duration::from_secs(60)) {
-                Ok(line) => {
-                    self.seen.push(line.clone());
-                    if parts.iter().all(|part| line.contains(part)) {
-                        return line;
-                    }
-                }
-                Err(_) => panic!("no line with {parts:?} in\n{}", self.seen.join("\n")),
+                Ok(line) => self.unread.push(line),
+                Err(_) => panic!("no line with {parts:?} in\n{}", self.unread.join("\n")),
             }
         }
     }
