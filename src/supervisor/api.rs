@@ -62,9 +62,12 @@ async fn health() -> Json<Value> {
 
 /// Answers once every service is down; the supervisor ends right after.
 async fn shutdown(State(sandbox): Shared) -> Json<Value> {
-    sandbox.halt().await;
-    sandbox.closed.cancel();
-    Json(json!({ "ok": true }))
+    // A task of its own, so that it comes to its end even if the client hangs up.
+    let halting = tokio::spawn(async move {
+        sandbox.halt().await;
+        sandbox.closed.cancel();
+    });
+    Json(json!({ "ok": halting.await.is_ok() }))
 }
 
 async fn list(State(sandbox): Shared) -> Json<Value> {
@@ -115,7 +118,12 @@ async fn define(
     let mut body = object_body(&body)?;
     let secrets = wire::take_secrets(&mut body).map_err(Refusal::invalid)?;
     let spec = wire::read_definition(&name, body).map_err(Refusal::invalid)?;
-    let handle = sandbox.define(&name, spec, secrets).await?;
+    // A task of its own, so that a definition is never stored without an owner.
+    let defining = tokio::spawn(async move { sandbox.define(&name, spec, secrets).await });
+    let defined = defining
+        .await
+        .map_err(|e| Refusal::internal(e.to_string()))?;
+    let handle = defined?;
     Ok(shown(&handle))
 }
 

@@ -40,6 +40,11 @@ pub async fn launch(exe: &Path, dir: &Path) -> Result<(), LaunchError> {
         .mode(0o600)
         .open(dir.join("supervisor.log"))?;
     let before = log.metadata()?.len();
+    // It runs in another folder, where a relative path would mean another file.
+    let exe = match exe.components().count() {
+        0 | 1 => exe.to_owned(),
+        _ => std::path::absolute(exe)?,
+    };
     let mut command = Command::new(exe);
     command
         .arg("supervise")

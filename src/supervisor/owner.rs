@@ -377,6 +377,13 @@ impl Owner {
         if origin != Origin::Request && self.satisfied_at_rest(until) {
             return self.answers.push((reply, Ok(())));
         }
+        if origin == Origin::BroughtBack
+            && self.record.goal == ServiceGoal::Stopped
+            && until != Await::Condition(Condition::Completed)
+        {
+            // What was stopped on request stays stopped when its dependents come back by themselves.
+            return self.answers.push((reply, Ok(())));
+        }
         if let Err(refusal) = self.aim(ServiceGoal::Running).await {
             return self.answers.push((reply, Err(refusal)));
         }

@@ -198,13 +198,6 @@ impl Sandbox {
         handle.map_err(failed)?.ask(start).await.map_err(failed)
     }
 
-    /// Whether a need can be left alone when a service comes back without having been asked for:
-    /// what was stopped on request stays stopped.
-    pub(super) fn rests_on_request(&self, need: &ServiceName) -> bool {
-        self.handle(need)
-            .is_some_and(|handle| handle.object.borrow().desired == "down")
-    }
-
     /// Starts what was running when the last supervisor ended. Order comes from the needs.
     pub(super) fn bring_back(&self) {
         for handle in self.handles().into_values() {

@@ -135,9 +135,8 @@ impl Store {
         write_json(&self.definition_path(name), record, true)
     }
 
-    /// Forgets a service; its log stays.
+    /// Forgets a definition. The log stays, and so does the identity of a process that still lives.
     pub(super) fn remove(&self, name: &ServiceName) -> io::Result<()> {
-        remove_file(&self.running_path(name))?;
         remove_file(&self.definition_path(name))
     }
 

@@ -193,3 +193,52 @@ async fn the_sandbox_names_the_workspace() {
     rig.run("web", &spec).await;
     assert_eq!(rig.texts("web").await, [other.to_str().unwrap()]);
 }
+
+#[tokio::test]
+async fn what_was_stopped_stays_stopped_when_its_dependents_come_back() {
+    let mut rig = Rig::new().await;
+    let mut web = exec(&["sleep", "600"]);
+    web.needs = vec![need("db")];
+    rig.put("db", &exec(&["sleep", "600"])).await;
+    rig.run("web", &web).await;
+    rig.stop("db").await;
+    assert_eq!(rig.get("web").await.status, Status::Running);
+    rig.relaunch(Signal::KILL).await;
+    rig.until_state("web", ServiceState::Running).await;
+    assert_eq!(rig.get("db").await.status, Status::Stopped);
+    // A start on request starts what it needs.
+    rig.stop("web").await;
+    rig.start("web").await.unwrap();
+    assert_eq!(rig.get("db").await.status, Status::Running);
+}
+
+#[tokio::test]
+async fn many_services_at_once() {
+    let mut rig = Rig::new().await;
+    let names: Vec<_> = (0..40).map(|n| format!("s{n}")).collect();
+    for (index, name) in names.iter().enumerate() {
+        let mut spec = exec(&["sleep", "600"]);
+        // Each needs the two before it.
+        spec.needs = (index.saturating_sub(2)..index)
+            .map(|n| need(&names[n]))
+            .collect();
+        rig.put(name, &spec).await;
+    }
+    let starts = names.iter().map(|name| rig.start(name));
+    for started in futures_util::future::join_all(starts).await {
+        started.unwrap();
+    }
+    let before = rig.client.list().await.unwrap();
+    let mut order: Vec<_> = before
+        .iter()
+        .map(|o| (o.started_at, o.name.clone()))
+        .collect();
+    order.sort();
+    let order: Vec<_> = order.into_iter().map(|(_, name)| name).collect();
+    assert_eq!(order, names);
+    rig.relaunch(Signal::KILL).await;
+    for name in &names {
+        rig.until_state(name, ServiceState::Running).await;
+    }
+    assert!(before.iter().all(|object| !alive(object.pid.unwrap())));
+}

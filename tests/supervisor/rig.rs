@@ -164,8 +164,12 @@ impl Rig {
 }
 
 impl Drop for Rig {
+    /// Lets it stop its services; what ignores that is killed with it.
     fn drop(&mut self) {
-        kill(self.pid, Signal::KILL);
+        kill(self.pid, Signal::TERM);
+        if !ends_within(self.pid, Duration::from_secs(8)) {
+            kill(self.pid, Signal::KILL);
+        }
     }
 }
 
@@ -256,19 +260,20 @@ pub fn alive(pid: u32) -> bool {
 
 /// Waits for the end of a process.
 pub async fn gone(pid: u32) {
+    let ended = tokio::task::spawn_blocking(move || ends_within(pid, LIMIT));
+    assert!(ended.await.unwrap() && !alive(pid));
+}
+
+fn ends_within(pid: u32, limit: Duration) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
     use rustix::process::{PidfdFlags, pidfd_open};
-    let raw = Pid::from_raw(pid.try_into().unwrap()).unwrap();
-    if let Ok(pidfd) = pidfd_open(raw, PidfdFlags::empty()) {
-        let ended = tokio::task::spawn_blocking(move || {
-            let mut polled = [rustix::event::PollFd::new(
-                &pidfd,
-                rustix::event::PollFlags::IN,
-            )];
-            rustix::event::poll(&mut polled, None)
-        });
-        in_time(ended).await.unwrap().unwrap();
-    }
-    assert!(!alive(pid));
+    let pid = Pid::from_raw(pid.try_into().unwrap()).unwrap();
+    let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else {
+        return true;
+    };
+    let limit = Timespec::try_from(limit).unwrap();
+    let mut polled = [PollFd::new(&pidfd, PollFlags::IN)];
+    poll(&mut polled, Some(&limit)) == Ok(1)
 }
 
 pub fn exit_of(object: &ServiceObject) -> &Exit {

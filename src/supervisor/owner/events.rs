@@ -44,10 +44,6 @@ impl Owner {
             names: Default::default(),
         };
         for (need, condition) in sandbox::conditions(&self.record.definition) {
-            let optional = origin == Origin::BroughtBack && condition != Condition::Completed;
-            if optional && self.sandbox.rests_on_request(&need) {
-                continue;
-            }
             waiting.names.insert(need.clone());
             let ensuring = self.sandbox.clone().ensure(need.clone(), condition, origin);
             waiting
