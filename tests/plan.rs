@@ -530,3 +530,15 @@ async fn the_platform_in_memory_fails_and_hangs_as_told() {
         "the hook took the sandbox away"
     );
 }
+
+#[test]
+fn wanted_running_again() {
+    let wanted = desired(shop());
+    let mut stack = shop();
+    stack["web"]["state"] = "stopped".into();
+    stack["data"]["services"]["redis"]["state"] = "stopped".into();
+    let old = desired(stack);
+    let stopped = plan(&old, &as_wanted(&wanted));
+    let observed = simulate::run(&old, &as_wanted(&wanted), &stopped).unwrap();
+    insta::assert_snapshot!(transcript(&plan(&wanted, &observed)));
+}

@@ -30,8 +30,8 @@ pub(super) fn settle(world: &World<'_>, verdicts: &mut Verdicts, mode: Mode) {
     }
     block(world, verdicts, &mut blocked, true);
     spread(world, verdicts, mode);
-    if mode != Mode::Plan {
-        bring_needed(world, verdicts);
+    while mode != Mode::Plan && bring_needed(world, verdicts) {
+        spread(world, verdicts, mode);
     }
     block(world, verdicts, &mut blocked, false);
     stop_one_by_one(world, verdicts);
@@ -56,8 +56,10 @@ fn is_found_down(world: &World<'_>, unit: usize) -> bool {
     }
 }
 
-/// Gives what the launched services need, and what is not there yet, a start of its own.
-fn bring_needed(world: &World<'_>, verdicts: &mut Verdicts) {
+/// Gives what the launched services need, and what is not there yet, a start of its own; whether
+/// there was such a thing.
+fn bring_needed(world: &World<'_>, verdicts: &mut Verdicts) -> bool {
+    let mut any = false;
     let mut queue: VecDeque<usize> = (0..world.units.len())
         .filter(|unit| verdicts.launches(world, *unit))
         .collect();
@@ -70,6 +72,7 @@ fn bring_needed(world: &World<'_>, verdicts: &mut Verdicts) {
                         && (!up || verdicts.goes_down(world, needed))
                         && begin(world, verdicts, needed, None)
                     {
+                        any = true;
                         queue.push_back(needed);
                     }
                 }
@@ -78,6 +81,7 @@ fn bring_needed(world: &World<'_>, verdicts: &mut Verdicts) {
             }
         }
     }
+    any
 }
 
 /// Brings a sandbox up, if it is wanted and readable and not up.
@@ -161,11 +165,14 @@ fn block(world: &World<'_>, verdicts: &mut Verdicts, blocked: &mut [bool], first
         let Some(reason) = reason else { continue };
         for unit in circle {
             blocked[unit] = true;
+            let kept = first && world.units[unit].is_up() && verdicts.units[unit].stop.is_some();
+            let what = if kept {
+                "is not restarted"
+            } else {
+                "is not started"
+            };
             take_back(world, verdicts, unit, first);
-            verdicts.problem(
-                world.address(unit).into(),
-                format!("is not started: {reason}"),
-            );
+            verdicts.problem(world.address(unit).into(), format!("{what}: {reason}"));
         }
     }
 }
@@ -297,10 +304,9 @@ fn unmet_unit(
 fn spread(world: &World<'_>, verdicts: &mut Verdicts, mode: Mode) {
     let all = 0..world.units.len();
     let seeds = all.clone().filter(|unit| {
-        let found_down = is_found_down(world, *unit)
-            || (world.units[*unit].is_task() && verdicts.launches(world, *unit));
-        let counts = mode == Mode::Plan || verdicts.units[*unit].start.is_some();
-        verdicts.goes_down(world, *unit) || (found_down && counts)
+        verdicts.goes_down(world, *unit)
+            || verdicts.launches(world, *unit)
+            || (mode == Mode::Plan && is_found_down(world, *unit))
     });
     let mut queue: VecDeque<usize> = seeds.collect();
     if queue.is_empty() {
@@ -412,10 +418,13 @@ pub(super) fn limit(world: &World<'_>, verdicts: &mut Verdicts, targets: &[Addre
         .collect();
     let mut dependents: HashMap<usize, Vec<usize>> = HashMap::new();
     for unit in 0..units.len() {
+        let mut push = |needed| dependents.entry(needed).or_default().push(unit);
         if verdicts.goes_down(world, unit) {
-            for needed in hard_needs(world, verdicts, unit) {
-                dependents.entry(needed).or_default().push(unit);
-            }
+            hard_needs(world, verdicts, unit).into_iter().for_each(push);
+        } else if is_in_place(world, verdicts, unit) {
+            // What gives up a hard need does so before what it needed is touched.
+            let hard = world.old_links(unit).iter().filter(|link| link.1);
+            hard.for_each(|link| push(link.0));
         }
     }
     while let Some(unit) = queue.pop_front() {
