@@ -175,6 +175,12 @@ fn a_changed_service_a_new_one_and_one_less() {
         "with_forecast_and_colour",
         render::text(&plan, Some(&forecast), &style)
     );
+    let value = render::json(&plan, Some(&forecast));
+    assert!(
+        jsonschema::is_valid(&render::json_schema(), &value),
+        "{value}"
+    );
+    assert_eq!(value["forecast"]["path"][0], "web/worker:stop");
     assert!(plan::forecast(&plan, &History::new()).is_none());
 }
 
