@@ -175,6 +175,12 @@ fn a_changed_service_a_new_one_and_one_less() {
         "with_forecast_and_colour",
         render::text(&plan, Some(&forecast), &style)
     );
+    let value = render::json(&plan, Some(&forecast));
+    assert!(
+        jsonschema::is_valid(&render::json_schema(), &value),
+        "{value}"
+    );
+    assert_eq!(value["forecast"]["path"][0], "web/worker:stop");
     assert!(plan::forecast(&plan, &History::new()).is_none());
 }
 
@@ -529,4 +535,16 @@ async fn the_platform_in_memory_fails_and_hangs_as_told() {
         act(&platform, &at, &start).await.is_err(),
         "the hook took the sandbox away"
     );
+}
+
+#[test]
+fn wanted_running_again() {
+    let wanted = desired(shop());
+    let mut stack = shop();
+    stack["web"]["state"] = "stopped".into();
+    stack["data"]["services"]["redis"]["state"] = "stopped".into();
+    let old = desired(stack);
+    let stopped = plan(&old, &as_wanted(&wanted));
+    let observed = simulate::run(&old, &as_wanted(&wanted), &stopped).unwrap();
+    insta::assert_snapshot!(transcript(&plan(&wanted, &observed)));
 }

@@ -503,11 +503,9 @@ proptest! {
             copy.services = BTreeMap::new();
             for (name, spec) in sandbox.services.iter().rev() {
                 let mut spec = ServiceSpec::clone(spec);
-                spec.needs.reverse();
                 let env = std::mem::take(&mut spec.env);
                 spec.env.extend(env.into_iter().rev());
-                let needs_unchanged = spec.needs.len() < 2;
-                let spec = if needs_unchanged { Arc::new(spec) } else { sandbox.services[name].clone() };
+                let spec = Arc::new(spec);
                 copy.services.insert(name.clone(), spec);
             }
             other.sandboxes.insert(name.clone(), copy);

@@ -5,12 +5,13 @@
 //! renderings. Decides everything; the applier decides nothing.
 //!
 //! The way through the files: `world` joins both sides, `decide` says what each thing needs by
-//! itself, `settle` carries that over to what depends on it, `order` makes the graph of actions,
-//! `simulate` proves the result.
+//! itself, `settle` carries that over to what depends on it, `limit` leaves out what was not asked
+//! for, `order` makes the graph of actions, `simulate` proves the result.
 
 mod decide;
 mod diff;
 mod forecast;
+mod limit;
 mod operate;
 mod order;
 pub mod render;
@@ -91,7 +92,7 @@ fn unchecked(desired: &Desired, observed: &Observed, options: &Options) -> Resul
     }
     settle::settle(&world, &mut verdicts, settle::Mode::Plan);
     if !options.targets.is_empty() {
-        settle::limit(&world, &mut verdicts, &options.targets);
+        limit::limit(&world, &mut verdicts, &options.targets);
     }
     order::order(&world, verdicts)
 }

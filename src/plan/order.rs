@@ -5,7 +5,7 @@
 //! for stops and, along the wanted needs, for what comes up before it.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
 use std::sync::Arc;
 
 use petgraph::algo::{kosaraju_scc, toposort};
@@ -17,7 +17,7 @@ use super::world::{Target, Unit, World};
 use super::{Action, After, Cause, Change, Plan, PlanError, Step, Until, diff};
 use crate::model::{Address, Condition, SandboxSpec, ServiceKind};
 
-/// A plan without actions.
+/// The plan, without its actions.
 pub(super) fn empty(world: &World<'_>, verdicts: Verdicts) -> Plan {
     let mut platforms = BTreeSet::new();
     for place in &world.places {
@@ -29,6 +29,15 @@ pub(super) fn empty(world: &World<'_>, verdicts: Verdicts) -> Plan {
         .iter()
         .filter(|unit| unit.wanted.is_some())
         .count();
+    let troubled: HashSet<&Address> = verdicts.problems.iter().map(|it| &it.address).collect();
+    let as_it_should = |at: &usize| {
+        let unit = &world.units[*at];
+        unit.wanted.is_some()
+            && verdicts.units[*at].is_quiet()
+            && !verdicts.places[unit.place].frozen
+            && (troubled.is_empty() || !troubled.contains(&Address::Service(world.address(*at))))
+    };
+    let unchanged = (0..world.units.len()).filter(as_it_should).count();
     let mut problems = verdicts.problems;
     problems.sort_by(|a, b| (&a.address, &a.message).cmp(&(&b.address, &b.message)));
     problems.dedup();
@@ -39,7 +48,7 @@ pub(super) fn empty(world: &World<'_>, verdicts: Verdicts) -> Plan {
         problems,
         sandboxes: world.desired.sandboxes.len(),
         services,
-        unchanged: services,
+        unchanged,
     }
 }
 
@@ -51,12 +60,8 @@ pub(super) fn order(world: &World<'_>, verdicts: Verdicts) -> Result<Plan, PlanE
     graph.edges_of_stops();
     graph.edges_of_needs();
     graph.edges_of_ports();
-    let touched = verdicts.units.iter().zip(&world.units);
-    let changed = touched.filter(|(verdict, unit)| unit.wanted.is_some() && !verdict.is_quiet());
-    let changed = changed.count();
     let actions = graph.into_actions()?;
     let mut plan = empty(world, verdicts);
-    plan.unchanged -= changed;
     plan.actions = actions;
     Ok(plan)
 }
@@ -196,8 +201,7 @@ impl<'w, 'a> Graph<'w, 'a> {
             let it = self.places[at];
             self.edge(it.create, it.stop);
             self.edge(it.stop, it.update);
-            self.edge(it.update, it.start);
-            self.edge(it.stop, it.start);
+            self.edge(it.update.or(it.stop), it.start);
             for unit in self.world.places[at].units.clone() {
                 let stop = self.units[unit].stop;
                 self.edge(stop, it.stop);
@@ -218,10 +222,13 @@ impl<'w, 'a> Graph<'w, 'a> {
             let up = self.up(place);
             self.edge(it.stop, it.upsert);
             self.edge(it.stop, it.delete);
-            self.edge(it.stop, it.start);
-            self.edge(it.upsert, it.start);
             self.edge(up, it.upsert);
-            self.edge(up, it.start);
+            if it.upsert.is_some() {
+                self.edge(it.upsert, it.start);
+            } else {
+                self.edge(it.stop, it.start);
+                self.edge(up, it.start);
+            }
             if self.world.places[place].is_up() {
                 self.edge(it.delete, self.places[place].stop);
             } else {

@@ -1,5 +1,5 @@
 //! Carries the verdicts over to what depends on them: what cannot be started because of what it
-//! needs, what is restarted because of a hard need, and what a limited plan leaves out.
+//! needs, and what is restarted because of a hard need.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
@@ -9,7 +9,7 @@ use petgraph::graph::DiGraph;
 use super::Cause;
 use super::decide::{Verdicts, upsert_cause};
 use super::world::{Difference, Found, Link, Target, World};
-use crate::model::{Address, Condition, ServiceKind, ServiceState};
+use crate::model::{Condition, ServiceKind, ServiceState};
 
 /// What the verdicts came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,8 +30,8 @@ pub(super) fn settle(world: &World<'_>, verdicts: &mut Verdicts, mode: Mode) {
     }
     block(world, verdicts, &mut blocked, true);
     spread(world, verdicts, mode);
-    if mode != Mode::Plan {
-        bring_needed(world, verdicts);
+    while mode != Mode::Plan && bring_needed(world, verdicts) {
+        spread(world, verdicts, mode);
     }
     block(world, verdicts, &mut blocked, false);
     stop_one_by_one(world, verdicts);
@@ -56,8 +56,10 @@ fn is_found_down(world: &World<'_>, unit: usize) -> bool {
     }
 }
 
-/// Gives what the launched services need, and what is not there yet, a start of its own.
-fn bring_needed(world: &World<'_>, verdicts: &mut Verdicts) {
+/// Gives what the launched services need, and what is not there yet, a start of its own; whether
+/// there was such a thing.
+fn bring_needed(world: &World<'_>, verdicts: &mut Verdicts) -> bool {
+    let mut any = false;
     let mut queue: VecDeque<usize> = (0..world.units.len())
         .filter(|unit| verdicts.launches(world, *unit))
         .collect();
@@ -70,6 +72,7 @@ fn bring_needed(world: &World<'_>, verdicts: &mut Verdicts) {
                         && (!up || verdicts.goes_down(world, needed))
                         && begin(world, verdicts, needed, None)
                     {
+                        any = true;
                         queue.push_back(needed);
                     }
                 }
@@ -78,6 +81,7 @@ fn bring_needed(world: &World<'_>, verdicts: &mut Verdicts) {
             }
         }
     }
+    any
 }
 
 /// Brings a sandbox up, if it is wanted and readable and not up.
@@ -160,14 +164,47 @@ fn block(world: &World<'_>, verdicts: &mut Verdicts, blocked: &mut [bool], first
         };
         let Some(reason) = reason else { continue };
         for unit in circle {
-            blocked[unit] = true;
-            take_back(world, verdicts, unit, first);
-            verdicts.problem(
-                world.address(unit).into(),
-                format!("is not started: {reason}"),
-            );
+            give_up(world, verdicts, blocked, unit, first, &reason);
         }
     }
+    // What is operated with the definition found stays down with what that needs; found needs may
+    // be circles, so this goes on until nothing changes.
+    while let Some((unit, needed)) = launched.iter().find_map(|unit| {
+        let stays_down = |needed: &usize| {
+            verdicts.goes_down(world, *needed) && verdicts.units[*needed].start.is_none()
+        };
+        let found = world.units[*unit].wanted.is_none() && verdicts.launches(world, *unit);
+        let mut hard = world
+            .old_links(*unit)
+            .iter()
+            .filter(|link| link.1)
+            .map(|link| link.0);
+        hard.find(|needed| found && stays_down(needed))
+            .map(|needed| (*unit, needed))
+    }) {
+        let reason = format!("needs {}, which is stopped", world.address(needed));
+        give_up(world, verdicts, blocked, unit, first, &reason);
+    }
+}
+
+/// Takes one start back, and reports it.
+fn give_up(
+    world: &World<'_>,
+    verdicts: &mut Verdicts,
+    blocked: &mut [bool],
+    unit: usize,
+    first: bool,
+    reason: &str,
+) {
+    blocked[unit] = true;
+    let kept = first && world.units[unit].is_up() && verdicts.units[unit].stop.is_some();
+    let what = if kept {
+        "is not restarted"
+    } else {
+        "is not started"
+    };
+    take_back(world, verdicts, unit, first);
+    verdicts.problem(world.address(unit).into(), format!("{what}: {reason}"));
 }
 
 fn take_back(world: &World<'_>, verdicts: &mut Verdicts, unit: usize, first: bool) {
@@ -297,10 +334,9 @@ fn unmet_unit(
 fn spread(world: &World<'_>, verdicts: &mut Verdicts, mode: Mode) {
     let all = 0..world.units.len();
     let seeds = all.clone().filter(|unit| {
-        let found_down = is_found_down(world, *unit)
-            || (world.units[*unit].is_task() && verdicts.launches(world, *unit));
-        let counts = mode == Mode::Plan || verdicts.units[*unit].start.is_some();
-        verdicts.goes_down(world, *unit) || (found_down && counts)
+        verdicts.goes_down(world, *unit)
+            || verdicts.launches(world, *unit)
+            || (mode == Mode::Plan && is_found_down(world, *unit))
     });
     let mut queue: VecDeque<usize> = seeds.collect();
     if queue.is_empty() {
@@ -397,114 +433,6 @@ fn stop_one_by_one(world: &World<'_>, verdicts: &mut Verdicts) {
                     .stop
                     .get_or_insert_with(|| cause.clone());
             }
-        }
-    }
-}
-
-/// Leaves only what `targets` name, what their starts need, and what has to restart with them.
-pub(super) fn limit(world: &World<'_>, verdicts: &mut Verdicts, targets: &[Address]) {
-    let named = |address: &Address| targets.contains(address);
-    let mut places: Vec<bool> = world.places.iter().map(|it| named(&it.address())).collect();
-    let mut needed_places = vec![false; places.len()];
-    let mut units = vec![false; world.units.len()];
-    let mut queue: VecDeque<usize> = (0..units.len())
-        .filter(|unit| places[world.units[*unit].place] || named(&world.address(*unit).into()))
-        .collect();
-    let mut dependents: HashMap<usize, Vec<usize>> = HashMap::new();
-    for unit in 0..units.len() {
-        if verdicts.goes_down(world, unit) {
-            for needed in hard_needs(world, verdicts, unit) {
-                dependents.entry(needed).or_default().push(unit);
-            }
-        }
-    }
-    while let Some(unit) = queue.pop_front() {
-        if std::mem::replace(&mut units[unit], true) {
-            continue;
-        }
-        let at = world.units[unit].place;
-        let place = &verdicts.places[at];
-        if !places[at] && place.goes_down() && place.delete.is_none() && world.places[at].is_up() {
-            places[at] = true;
-            queue.extend(world.places[at].units.clone());
-        }
-        if verdicts.launches(world, unit) {
-            for link in world.links(unit) {
-                match link.to {
-                    Target::Unit(needed) if !verdicts.units[needed].is_quiet() => {
-                        queue.push_back(needed);
-                    }
-                    Target::Place(needed) => needed_places[needed] = true,
-                    _ => {}
-                }
-            }
-        }
-        if verdicts.goes_down(world, unit) || verdicts.launches(world, unit) {
-            queue.extend(dependents.get(&unit).into_iter().flatten().copied());
-        }
-    }
-    keep(world, verdicts, &units, &places, &needed_places);
-    let in_scope = |address: &Address| match address {
-        Address::Sandbox(name) => world
-            .place(name)
-            .is_some_and(|at| places[at] || world.places[at].units.clone().any(|unit| units[unit])),
-        Address::Service(address) => world.unit(address).is_some_and(|unit| units[unit]),
-    };
-    verdicts
-        .problems
-        .retain(|problem| in_scope(&problem.address));
-    for target in targets {
-        let exists = match target {
-            Address::Sandbox(name) => world.place(name).is_some(),
-            Address::Service(address) => world.unit(address).is_some(),
-        };
-        if !exists {
-            verdicts.problem(target.clone(), "is neither in the manifest nor there");
-        }
-    }
-}
-
-/// Clears the verdicts outside a limited plan.
-fn keep(
-    world: &World<'_>,
-    verdicts: &mut Verdicts,
-    units: &[bool],
-    places: &[bool],
-    needed: &[bool],
-) {
-    for (at, place) in world.places.iter().enumerate() {
-        let deleted = verdicts.places[at].delete.take();
-        if places[at] {
-            verdicts.places[at].delete = deleted;
-        } else {
-            for unit in place
-                .units
-                .clone()
-                .filter(|unit| units[*unit] && deleted.is_some())
-            {
-                if place.is_up() {
-                    verdicts.units[unit].delete = deleted.clone();
-                } else {
-                    let message = "cannot be deleted by itself while its sandbox is down";
-                    verdicts.problem(world.address(unit).into(), message);
-                }
-            }
-            let verdict = &mut verdicts.places[at];
-            verdict.stop = None;
-            let touched = place
-                .units
-                .clone()
-                .any(|unit| units[unit] && !verdicts.units[unit].is_quiet());
-            if !touched && !needed[at] {
-                verdict.create = None;
-                verdict.start = None;
-            }
-            if place.is_up() || verdict.start.is_none() {
-                verdict.update = None;
-            }
-        }
-        for unit in place.units.clone().filter(|unit| !units[*unit]) {
-            verdicts.units[unit] = Default::default();
         }
     }
 }

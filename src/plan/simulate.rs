@@ -193,12 +193,17 @@ pub fn run_in_order(
         let Some(action) = plan.actions.get(*at) else {
             continue;
         };
-        if let Some(after) = action.after.iter().find(|after| !done[after.action]) {
-            return Err(format!(
-                "{} comes before {}",
-                action.id(),
-                plan.actions[after.action].id()
-            ));
+        let early = action
+            .after
+            .iter()
+            .find(|it| !done.get(it.action).is_some_and(|done| *done));
+        if let Some(early) = early {
+            let first = plan
+                .actions
+                .get(early.action)
+                .map(Action::id)
+                .unwrap_or_default();
+            return Err(format!("{} comes before `{first}`", action.id()));
         }
         rules
             .check(&now, action)

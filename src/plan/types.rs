@@ -24,7 +24,7 @@ pub struct Plan {
     pub sandboxes: usize,
     /// Services wanted.
     pub services: usize,
-    /// Services that are already as they should be.
+    /// Services that are already as they should be: no action touches them, and no problem is known.
     pub unchanged: usize,
 }
 

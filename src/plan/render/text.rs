@@ -158,7 +158,13 @@ impl Page<'_> {
         let definition = upserted
             .map(|action| &action.cause)
             .filter(|cause| **cause != Cause::Added);
+        let in_place = deed == Deed::Change && actions.len() == 1;
+        if in_place && cause == Some(&Cause::DefinitionChanged) {
+            return verbs;
+        }
+        let cause = cause.filter(|_| !(only_state(&actions) && verbs.starts_with("start")));
         let mut words = verbs;
+        let definition = definition.filter(|_| !only_state(&actions));
         if let Some(cause) = definition.filter(|it| Some(*it) != cause && deed == Deed::Change) {
             words = format!("{words}, {}", reason(cause));
         }
@@ -192,7 +198,9 @@ impl Page<'_> {
             let Some(other) = self.plan.actions.get(after.action) else {
                 continue;
             };
-            if other.address == start.address {
+            let told = matches!(&start.cause, Cause::DependencyRestarted { dependency }
+                if *dependency == other.address);
+            if other.address == start.address || told {
                 continue;
             }
             let how = match (&other.step, after.until) {
@@ -385,6 +393,12 @@ fn list(items: &[String]) -> String {
     }
 }
 
+/// Whether all that changes in the definition is that it is to run, or not to.
+fn only_state(actions: &[&Action]) -> bool {
+    let mut changes = actions.iter().flat_map(|action| &action.changes).peekable();
+    changes.peek().is_some() && changes.all(|change| change.field == "state")
+}
+
 /// What is done, in words.
 fn verbs(actions: &[&Action], deed: Deed) -> String {
     let has = |kind| actions.iter().any(|action| action.step.kind() == kind);
@@ -407,6 +421,10 @@ fn verbs(actions: &[&Action], deed: Deed) -> String {
         Deed::Delete => "stop and delete with its sandbox",
         Deed::Change if stop && start => "restart",
         Deed::Change if stop && run => "stop and run again",
+        Deed::Change if stop && only_state(actions) => "stop",
+        Deed::Change if only_state(actions) && (start || run) => {
+            "start, the manifest wants it running"
+        }
         Deed::Change if stop => "stop and update",
         Deed::Change if waits => "update in place, and wait until it is ready",
         Deed::Change if start => "update and start",
