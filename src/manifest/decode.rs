@@ -282,11 +282,15 @@ impl Cx<'_, '_> {
     fn report(&self, error: Error, fallback: NodeId) {
         let at = error.at.unwrap_or(fallback);
         let span = self.tree.span(at);
-        let name = self.tree.node(at).key.and_then(|key| self.tree.text(key));
+        let node = self.tree.node(at);
+        let text = |key: Option<NodeId>| self.tree.text(key?);
+        let (name, list) = (text(node.key), text(node.list));
         let field = match name {
             Some(name) => format!("`{}`", shorten(name)),
             None if at == self.root => "a manifest".to_owned(),
-            None => "an entry here".to_owned(),
+            None => list.map_or("an entry here".to_owned(), |list| {
+                format!("an entry of `{}`", shorten(list))
+            }),
         };
         let draft = match error.what {
             What::Silent => return,

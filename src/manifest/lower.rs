@@ -359,12 +359,13 @@ impl Lower<'_, '_> {
             tree: self.tree,
             sink: self.sink,
         };
-        let mut spec = parts.spec()?;
-        spec.needs = needs;
+        let spec = parts.spec();
         all.ports
             .take(home, entry, &address, service, kind, self.tree, self.sink);
         let full = self.service_env(service, env);
         let watch = self.watch(service);
+        let mut spec = spec?;
+        spec.needs = needs;
         let name = ServiceName::new(entry.key.name.as_str()).ok()?;
         let sandbox = SandboxName::new(home.name()).ok()?;
         let at = ServiceAddress::new(sandbox, name.clone());
