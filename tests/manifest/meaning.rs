@@ -274,7 +274,7 @@ fn profiles_leave_out_what_is_not_selected() {
     let loaded = load_files(&[("gabion.yaml", &text)], |request| {
         request.profiles.insert("dev".to_owned());
     });
-    assert_eq!(codes(&loaded), ["M024 7:46", "M024 7:72"]);
+    assert_eq!(codes(&loaded), ["M024 7:46", "M024 7:75"]);
 }
 
 #[test]
@@ -332,7 +332,7 @@ fn one_mistake_does_not_hide_the_next() {
             "M008 6:30",
             "M012 6:33",
             "M007 6:37",
-            "M009 6:70",
+            "M009 6:67",
             "M013 7:7",
         ],
     );
