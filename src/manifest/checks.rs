@@ -146,12 +146,15 @@ impl Used<'_> {
 /// Whether a value says no more than its absence would.
 fn is_off(tree: &Tree<'_>, name: &str, value: NodeId) -> bool {
     tree.is_null(value)
-        || match (name, tree.text(value)) {
-            ("container" | "protect" | "vscode", Some("false" | "False" | "FALSE")) => true,
-            ("isolation", Some("auto")) | ("state", Some("running")) => true,
-            ("kind", Some("service")) => true,
-            _ => false,
-        }
+        || matches!(
+            (name, tree.text(value)),
+            (
+                "container" | "protect" | "vscode",
+                Some("false" | "False" | "FALSE")
+            ) | ("isolation", Some("auto"))
+                | ("state", Some("running"))
+                | ("kind", Some("service"))
+        )
 }
 
 /// Checks the fields of a sandbox against what its platform can do.

@@ -66,6 +66,13 @@ fn a_full_manifest() {
 }
 
 #[test]
+fn every_good_manifest_is_good() {
+    for path in files("tests/manifest/good") {
+        good(manifest::load(&case(&path)));
+    }
+}
+
+#[test]
 fn text_is_kept_as_written() {
     let spec = one(
         "a: { cmd: x, args: [1.10, no, 0x1F, ~, 12:30, on], env: { V: 1.10, N: no, E: , D: 2026-01-01 } }",
