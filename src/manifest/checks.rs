@@ -112,17 +112,17 @@ impl Used<'_> {
             if only.is_some_and(|only| !only.contains(&name)) || is_off(tree, name, *value) {
                 continue;
             }
-            self.field(name, tree.span(*key), sink);
+            self.field(name, tree.span(*key), only.is_some(), sink);
             if name == "health" {
                 for (inner, _) in tree.entries(*value) {
                     let name = format!("health.{}", tree.text(*inner).unwrap_or_default());
-                    self.field(&name, tree.span(*inner), sink);
+                    self.field(&name, tree.span(*inner), false, sink);
                 }
             }
         }
     }
 
-    fn field(&self, name: &str, at: Span, sink: &mut Sink) {
+    fn field(&self, name: &str, at: Span, default: bool, sink: &mut Sink) {
         let (support, why) = self.kind.support(self.scope, name);
         if support != Support::Unsupported {
             return;
@@ -132,7 +132,13 @@ impl Used<'_> {
             false => format!("platform `{}` (kind `{}`)", self.platform, self.kind.kind),
         };
         let message = format!("{}: {on} cannot honour `{name}`", self.who);
-        let draft = Draft::error(codes::UNSUPPORTED_FIELD, at, message).label(why);
+        // A default is for all platforms, so it may be more than one of them can do; but nobody
+        // should be less isolated than they asked for.
+        let draft = match default && name != "isolation" {
+            true => Draft::warning(codes::UNSUPPORTED_FIELD, at, message),
+            false => Draft::error(codes::UNSUPPORTED_FIELD, at, message),
+        };
+        let draft = draft.label(why);
         sink.push(draft.help("`gabion platforms` shows what each platform can do"));
     }
 }
@@ -140,12 +146,15 @@ impl Used<'_> {
 /// Whether a value says no more than its absence would.
 fn is_off(tree: &Tree<'_>, name: &str, value: NodeId) -> bool {
     tree.is_null(value)
-        || match (name, tree.text(value)) {
-            ("container" | "protect" | "vscode", Some("false" | "False" | "FALSE")) => true,
-            ("isolation", Some("auto")) | ("state", Some("running")) => true,
-            ("kind", Some("service")) => true,
-            _ => false,
-        }
+        || matches!(
+            (name, tree.text(value)),
+            (
+                "container" | "protect" | "vscode",
+                Some("false" | "False" | "FALSE")
+            ) | ("isolation", Some("auto"))
+                | ("state", Some("running"))
+                | ("kind", Some("service"))
+        )
 }
 
 /// Checks the fields of a sandbox against what its platform can do.

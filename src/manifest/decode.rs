@@ -282,11 +282,15 @@ impl Cx<'_, '_> {
     fn report(&self, error: Error, fallback: NodeId) {
         let at = error.at.unwrap_or(fallback);
         let span = self.tree.span(at);
-        let name = self.tree.node(at).key.and_then(|key| self.tree.text(key));
+        let node = self.tree.node(at);
+        let text = |key: Option<NodeId>| self.tree.text(key?);
+        let (name, list) = (text(node.key), text(node.list));
         let field = match name {
             Some(name) => format!("`{}`", shorten(name)),
             None if at == self.root => "a manifest".to_owned(),
-            None => "an entry here".to_owned(),
+            None => list.map_or("an entry here".to_owned(), |list| {
+                format!("an entry of `{}`", shorten(list))
+            }),
         };
         let draft = match error.what {
             What::Silent => return,
@@ -770,5 +774,58 @@ impl<'a> VariantAccess<'a> for Choice<'a> {
     }
     fn struct_variant<V: Visitor<'a>>(self, _: &[&str], _: V) -> Result<V::Value, Error> {
         Err(mismatch("a word"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::manifest::diagnostic::Source;
+    use crate::manifest::tree::parse;
+
+    fn value(text: &str) -> serde_yaml::Value {
+        let sources = Arc::new(vec![Source::new("x".into(), text.to_owned())]);
+        let mut sink = Sink::new(Arc::clone(&sources));
+        let mut tree = Tree::default();
+        let root = parse(&mut tree, 0, &sources[0].text, &mut sink).root;
+        let value = decode(&tree, root.unwrap(), &mut sink);
+        let report = sink.finish();
+        assert!(
+            report.diagnostics.is_empty(),
+            "{}",
+            report.render_text(false, 80)
+        );
+        value
+    }
+
+    /// serde_yaml is a second opinion on what a text holds.
+    #[test]
+    fn reads_the_same_data_as_serde_yaml() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/manifest/good");
+        let mut texts: Vec<String> = [
+            "a: [1, -2, +3, 0x1F, 0o17, 1.5, 1e3, .5, .inf, true, null, ~, no, 1_000, '1']",
+            "a: &a { x: 1, y: [2] }\nb: { <<: *a, x: 3 }\nc: *a\n",
+            "a: |\n  one\n  two\nb: >-\n  one\n  two\nc: \"\\u00e9\\n\"\nd:\n",
+            "a: 18446744073709551615\nb: -9223372036854775808\nc: 1.10\nd: '-'\n",
+            "a: 2026-01-01\nb: 12:30:00\nc: on\n",
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "yaml")
+            {
+                texts.push(std::fs::read_to_string(path).unwrap());
+            }
+        }
+        for text in texts {
+            let mut expected: serde_yaml::Value = serde_yaml::from_str(&text).unwrap();
+            expected.apply_merge().unwrap();
+            assert_eq!(value(&text), expected, "{text}");
+        }
     }
 }

@@ -265,6 +265,29 @@ impl Sink {
         allowed.then(|| super::suggest::nearest(word, names))?
     }
 
+    /// The part of `span` that reads `part` in the source; `span` itself if none does.
+    pub fn within(&self, span: Span, part: &str) -> Span {
+        const SEARCHED: usize = 100_000;
+        let source = self.sources.get(usize::from(span.file));
+        let text = source.and_then(|of| of.text.get(span.start as usize..span.end as usize));
+        let found = text
+            .filter(|text| text.len() <= SEARCHED)
+            .and_then(|text| text.find(part));
+        match found {
+            Some(at) => Span {
+                start: span.start + at as u32,
+                end: span.start + (at + part.len()) as u32,
+                ..span
+            },
+            None => span,
+        }
+    }
+
+    /// Whether looking for near names is still of use.
+    pub fn suggests(&self) -> bool {
+        self.suggestions < SUGGESTIONS
+    }
+
     pub fn push(&mut self, draft: Draft) {
         self.errors |= draft.severity == Severity::Error;
         if self.found.len() >= LISTED {

@@ -245,11 +245,16 @@ impl Walk<'_> {
                     rest = &rest[2..];
                 }
                 Err((why, length)) => {
-                    let seen: String = rest.chars().take_while(|c| *c != '}').take(40).collect();
-                    let message = format!("`{seen}}}` is left as it is");
-                    let draft = Draft::warning(codes::INTERPOLATION, text.span, message);
+                    let slip = &rest[..length];
+                    let at = self.sink.within(text.span, slip);
+                    let message = match slip.char_indices().nth(40) {
+                        Some((end, _)) => format!("`{}…` is left as it is", &slip[..end]),
+                        None => format!("`{slip}` is left as it is"),
+                    };
+                    let draft = Draft::warning(codes::INTERPOLATION, at, message);
                     self.sink.push(draft.label(why).help(
-                        "the forms are `${env.X}`, `${env.X:-default}`, `${env.X:?message}`, `${var.x}` and `${secret.x}`",
+                        "the forms are `${env.X}`, `${env.X:-default}`, `${env.X:?message}`, \
+                         `${var.x}` and `${secret.x}`",
                     ));
                     text.push(&rest[..length], self.budget);
                     rest = &rest[length..];
@@ -264,6 +269,7 @@ impl Walk<'_> {
             text.bad = true;
             return;
         }
+        let at = self.sink.within(text.span, written);
         match *reference {
             Reference::Env(name, or) => match (self.values.env.get(name), or) {
                 (Some(value), Or::Fail) => text.push(value, self.budget),
@@ -272,16 +278,19 @@ impl Walk<'_> {
                     self.text(default, text, nesting + 1);
                 }
                 (_, Or::Default(default)) => text.push(default, self.budget),
-                (found, or) => self.unset(name, found.is_some(), or, text),
+                (found, or) => {
+                    text.bad = true;
+                    self.unset(name, found.is_some(), or, at);
+                }
             },
-            Reference::Var(name) => self.var(name, text),
+            Reference::Var(name) => self.var(name, at, text),
             Reference::Secret(name) => {
                 if !self.secrets.contains(name) {
                     let message = format!("there is no secret `{name}`");
                     let near = self
                         .sink
                         .nearest(name, self.secrets.iter().map(String::as_str));
-                    let mut draft = Draft::error(codes::UNKNOWN_SECRET, text.span, message);
+                    let mut draft = Draft::error(codes::UNKNOWN_SECRET, at, message);
                     draft = match near {
                         Some(near) => draft.help(format!("did you mean `{near}`?")),
                         None => draft.help("secrets are declared under `secrets:`"),
@@ -289,7 +298,7 @@ impl Walk<'_> {
                     self.sink.push(draft.label("not declared under `secrets`"));
                     text.bad = true;
                 } else if matches!(text.place, Place::Public | Place::Vars) {
-                    self.misplaced(text.span, name, text.place);
+                    self.misplaced(at, name, text.place);
                     text.bad = true;
                 }
                 text.push(written, self.budget);
@@ -311,8 +320,7 @@ impl Walk<'_> {
         );
     }
 
-    fn unset(&mut self, name: &str, empty: bool, or: Or<'_>, text: &mut Text) {
-        text.bad = true;
+    fn unset(&mut self, name: &str, empty: bool, or: Or<'_>, at: Span) {
         let state = if empty { "empty" } else { "not set" };
         let mut message = format!("the environment variable `{name}` is {state}");
         if let Or::Message(said) = or
@@ -327,11 +335,11 @@ impl Walk<'_> {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("set it, or give a default: `${{env.{name}:-default}}`"),
         };
-        let draft = Draft::error(codes::UNSET_ENV, text.span, message);
+        let draft = Draft::error(codes::UNSET_ENV, at, message);
         self.sink.push(draft.label(state).help(help));
     }
 
-    fn var(&mut self, name: &str, text: &mut Text) {
+    fn var(&mut self, name: &str, at: Span, text: &mut Text) {
         let problem = match self.vars.get(name) {
             _ if text.place == Place::Vars => "a variable cannot use another variable".to_owned(),
             Some(Some(value)) => {
@@ -350,7 +358,7 @@ impl Walk<'_> {
             Some(near) => format!("did you mean `{near}`?"),
             None => "variables are declared with their defaults under `vars:`".to_owned(),
         };
-        let draft = Draft::error(codes::UNKNOWN_VAR, text.span, problem);
+        let draft = Draft::error(codes::UNKNOWN_VAR, at, problem);
         self.sink.push(draft.help(help));
     }
 }

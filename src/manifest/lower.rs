@@ -61,7 +61,7 @@ pub(super) fn lower(mut cx: Lower<'_, '_>) -> Lowered {
     let defaults = cx.manifest.defaults.value.as_ref().unwrap_or(&no_defaults);
     cx.top(&index);
     let platforms = platforms(cx.manifest, &cx.request.platforms, cx.tree, cx.sink);
-    cx.platform_secrets(&platforms);
+
     let base = cx.env(&defaults.env);
     let mut all = All {
         index: &index,
@@ -77,6 +77,7 @@ pub(super) fn lower(mut cx: Lower<'_, '_>) -> Lowered {
             sandboxes.insert(name, sandbox);
         }
     }
+    cx.platform_secrets(&all.platforms);
     all.graph.circles(&index, cx.sink);
     let mut files = cx.secrets.files;
     files.sort();
@@ -181,12 +182,12 @@ impl Lower<'_, '_> {
     }
 
     fn platform_secrets(&mut self, platforms: &Platforms<'_>) {
-        for at in platforms.settings() {
+        for (used, at) in platforms.settings() {
             let mut todo = vec![at];
             while let Some(at) = todo.pop() {
                 let node = self.tree.resolve(at);
                 for name in self.uses.get(&node).into_iter().flatten() {
-                    self.require(name);
+                    self.require(name, used);
                 }
                 todo.extend(self.tree.elements(at));
                 todo.extend(self.tree.entries(at).iter().map(|(_, value)| value));
@@ -194,9 +195,11 @@ impl Lower<'_, '_> {
         }
     }
 
-    fn require(&mut self, name: &str) -> bool {
+    /// Makes a secret's value available. If it cannot be had, that is told only if it matters.
+    fn require(&mut self, name: &str, matters: bool) {
         let at = (self.tree, self.sources);
-        self.secrets.require(name, &self.request.env, at, self.sink)
+        let sink = matters.then_some(&mut *self.sink);
+        self.secrets.require(name, &self.request.env, at, sink);
     }
 
     fn sandbox(
@@ -359,12 +362,13 @@ impl Lower<'_, '_> {
             tree: self.tree,
             sink: self.sink,
         };
-        let mut spec = parts.spec()?;
-        spec.needs = needs;
+        let spec = parts.spec();
         all.ports
             .take(home, entry, &address, service, kind, self.tree, self.sink);
         let full = self.service_env(service, env);
         let watch = self.watch(service);
+        let mut spec = spec?;
+        spec.needs = needs;
         let name = ServiceName::new(entry.key.name.as_str()).ok()?;
         let sandbox = SandboxName::new(home.name()).ok()?;
         let at = ServiceAddress::new(sandbox, name.clone());
@@ -436,7 +440,7 @@ impl Lower<'_, '_> {
                 continue;
             }
             if self.secrets.values.get(name).is_none() {
-                self.require(name);
+                self.require(name, true);
             }
             if let (Some(value), Some(at)) = (self.secrets.values.get(name), at) {
                 digests.insert(name.clone(), digest(self.stack, at, name, value));

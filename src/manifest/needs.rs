@@ -169,6 +169,10 @@ fn resolve(who: Needer<'_, '_>, text: &str, span: Span, sink: &mut Sink) -> Opti
         return Some(Target::Sandbox(number)).filter(|_| home.left_out.is_none());
     };
     let Some((entry_number, entry)) = home.entry(service) else {
+        if home.sandbox.is_none_or(|sandbox| sandbox.services.bad) {
+            // Nobody knows what is in it, and that has been said.
+            return None;
+        }
         let draft = unknown(format!("no service of this name in sandbox `{sandbox}`"));
         let draft = elsewhere(draft, who, home, service, span, sink);
         sink.push(draft);
@@ -223,6 +227,9 @@ fn elsewhere(
             "`{service}` is a sandbox: write `{service}/<service>`, or name it in the `needs` of sandbox `{}`",
             home.name()
         ));
+    }
+    if !sink.suggests() {
+        return draft;
     }
     let mut names: Vec<_> = index.service_names().collect();
     names.sort_unstable();

@@ -86,9 +86,11 @@ pub(super) fn platforms<'m>(
         let at = tree.span(key.at);
         let mut config = PlatformConfig::bare("");
         let mut found = None;
+        let mut silent = field.bad;
         for (setting, value) in field.value.iter().flat_map(|platform| &platform.0.0) {
             if setting.name == "kind" {
-                found = value.at;
+                found = value.at.filter(|_| !value.bad);
+                silent = value.bad;
                 continue;
             }
             let value = value.value.clone().unwrap_or_default();
@@ -112,7 +114,7 @@ pub(super) fn platforms<'m>(
                 let draft = Draft::error(codes::WRONG_TYPE, span, "`kind` takes text");
                 sink.push(draft.label("expected the name of a kind"));
             }
-            None if field.bad => {}
+            None if silent => {}
             None => {
                 let message = format!("platform `{}` has no `kind`", key.name);
                 let draft = Draft::error(codes::MISSING, at, message);
@@ -162,14 +164,12 @@ impl Platforms<'_> {
         None
     }
 
-    /// The places of all entries.
-    pub fn settings(&self) -> Vec<NodeId> {
-        let mut places: Vec<_> = self
-            .declared
-            .values()
-            .filter_map(|entry| entry.at)
-            .collect();
-        places.sort_unstable();
+    /// The places of all entries, and whether each is used; used ones first.
+    pub fn settings(&self) -> Vec<(bool, NodeId)> {
+        let used = self.used.borrow();
+        let place = |(name, entry): (&&str, &Declared)| Some((used.contains(*name), entry.at?));
+        let mut places: Vec<_> = self.declared.iter().filter_map(place).collect();
+        places.sort_unstable_by_key(|(used, at)| (!used, *at));
         places
     }
 

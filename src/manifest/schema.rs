@@ -183,7 +183,7 @@ fn named(definition: &str) -> String {
         "Duration" => "duration".to_owned(),
         "Platform" | "SecretSource" | "Defaults" | "Sandbox" | "Service" | "HealthRule"
         | "TcpRule" | "HttpRule" | "NeedRule" | "RestartRule" | "StopRule" | "WatchEntry" => {
-            title(definition).to_owned()
+            format!("map, see {}", title(definition))
         }
         other => match schema()["definitions"].get(other) {
             Some(found) if found.get("$ref").is_none() => value(found),

@@ -1,12 +1,11 @@
 //! Values of secrets, and env files, whose values are secrets too.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
 use super::codes;
-use super::decode::Key;
 use super::diagnostic::{At, Draft, Sink, Source, Span};
 use super::read::{SMALL_LIMIT, Unreadable, read_text};
 use super::tree::Tree;
@@ -15,8 +14,8 @@ use crate::model::Secrets;
 
 /// The secrets of one run: read when first used, each problem told once.
 pub(super) struct SecretStore<'m> {
-    declared: HashMap<&'m str, (&'m Key, &'m SecretSource)>,
-    tried: HashMap<String, bool>,
+    declared: HashMap<&'m str, &'m SecretSource>,
+    tried: HashSet<String>,
     env_files: HashMap<PathBuf, BTreeMap<String, String>>,
     labels: HashMap<String, PathBuf>,
     /// What was read.
@@ -28,11 +27,11 @@ pub(super) struct SecretStore<'m> {
 impl<'m> SecretStore<'m> {
     pub fn new(manifest: &'m Manifest) -> Self {
         let declared = manifest.secrets.value.iter().flat_map(|dict| &dict.0);
-        let declared = declared
-            .filter_map(|(key, source)| Some((key.name.as_str(), (key, source.value.as_ref()?))));
+        let declared =
+            declared.filter_map(|(key, source)| Some((key.name.as_str(), source.value.as_ref()?)));
         Self {
             declared: declared.collect(),
-            tried: HashMap::new(),
+            tried: HashSet::new(),
             env_files: HashMap::new(),
             labels: HashMap::new(),
             values: Secrets::default(),
@@ -40,58 +39,51 @@ impl<'m> SecretStore<'m> {
         }
     }
 
-    /// Makes the value of `name` available, if it can be had. That the name is declared has been
-    /// checked where it was interpolated.
+    /// Makes the value of `name` available; why it cannot be had is told to `sink`. That the name
+    /// is declared has been checked where it was interpolated.
     pub fn require(
         &mut self,
         name: &str,
         env: &BTreeMap<String, String>,
         (tree, sources): (&Tree<'_>, &[Source]),
-        sink: &mut Sink,
-    ) -> bool {
-        if let Some(there) = self.tried.get(name) {
-            return *there;
+        sink: Option<&mut Sink>,
+    ) {
+        if !self.tried.insert(name.to_owned()) {
+            return;
         }
-        let Some((key, source)) = self.declared.get(name).copied() else {
-            return false;
+        let Some(source) = self.declared.get(name).copied() else {
+            return;
         };
-        let mut problem = |at: Span, code, message: String, help: &str| {
-            let draft = Draft::error(code, at, format!("secret `{name}` {message}"));
-            sink.push(draft.label("no value").help(help));
-            None
-        };
-        let value = match (source.env.get(), source.file.get()) {
-            (Some((variable, at)), None) => match env.get(variable) {
-                Some(value) => Some(value.clone()),
-                None => {
-                    let message =
-                        format!("has no value: the environment variable `{variable}` is not set");
-                    let help = format!("set `{variable}` where gabion runs");
-                    problem(tree.span(at), codes::SECRET_MISSING, message, &help)
-                }
-            },
+        let found = match (source.env.get(), source.file.get()) {
+            (Some((variable, at)), None) => env.get(variable).cloned().ok_or_else(|| {
+                let why = format!("the environment variable `{variable}` is not set");
+                (at, why, format!("set `{variable}` where gabion runs"))
+            }),
             (None, Some((file, at))) => {
-                let span = tree.span(at);
-                let path = folder(sources, span).join(file);
+                let path = folder(sources, tree.span(at)).join(file);
                 self.files.push(path.clone());
-                match read_text(&path, SMALL_LIMIT) {
-                    Ok(text) => Some(without_newline(text)),
-                    Err(Unreadable { reason, .. }) => {
-                        let message = format!("has no value: `{}` {reason}", path.display());
-                        let help = "the file is looked for beside the manifest";
-                        problem(span, codes::SECRET_MISSING, message, help)
-                    }
-                }
+                let text = read_text(&path, SMALL_LIMIT).map(without_newline);
+                text.map_err(|Unreadable { reason, .. }| {
+                    let why = format!("`{}` {reason}", path.display());
+                    (
+                        at,
+                        why,
+                        "the file is looked for beside the manifest".to_owned(),
+                    )
+                })
             }
-            _ => None,
+            // Both or neither: has been said.
+            _ => return,
         };
-        let _ = key;
-        let there = value.is_some();
-        if let Some(value) = value {
-            self.values.insert(name, SecretString::from(value));
+        match (found, sink) {
+            (Ok(value), _) => self.values.insert(name, SecretString::from(value)),
+            (Err((at, why, help)), Some(sink)) => {
+                let message = format!("secret `{name}` has no value: {why}");
+                let draft = Draft::error(codes::SECRET_MISSING, tree.span(at), message);
+                sink.push(draft.label("no value").help(help));
+            }
+            (Err(_), None) => {}
         }
-        self.tried.insert(name.to_owned(), there);
-        there
     }
 
     /// The variables of an env file, each with the name of the secret that holds its value.

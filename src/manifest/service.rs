@@ -169,6 +169,14 @@ impl Parts<'_, '_> {
                     .or(service.timeout.value)
                     .unwrap_or(health.timeout);
                 health.interval = rule.interval.value.unwrap_or(health.interval);
+                if let Some((interval, at)) = rule.interval.get()
+                    && interval.0.is_zero()
+                {
+                    let message =
+                        format!("the health check of `{}` would never rest", self.address);
+                    let label = "expected more than 0s";
+                    self.push(codes::BAD_VALUE, self.tree.span(at), message, label);
+                }
                 return Some(health);
             }
             None => Health::new(Probe::Tcp { port: short? }),

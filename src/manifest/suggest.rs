@@ -7,20 +7,57 @@ pub(super) fn nearest<'n>(word: &str, names: impl IntoIterator<Item = &'n str>) 
     if folded.is_empty() || word.len() > LONGEST {
         return None;
     }
-    let mut near = Vec::new();
+    let letters: Vec<char> = folded.chars().collect();
+    // A third of the letters may be wrong; words of one or two letters are too short to tell.
+    let limit = if letters.len() < 3 {
+        0
+    } else {
+        letters.len().div_ceil(3).min(4)
+    };
+    let mut best = None;
     for name in names {
         if name == word || name.len() > LONGEST {
             continue;
         }
-        if fold(name) == folded {
-            return Some(name);
+        let other: Vec<char> = fold(name).chars().collect();
+        let allowed = best.map_or(limit, |(distance, _): (usize, _)| {
+            distance.saturating_sub(1)
+        });
+        if let Some(distance) = distance(&letters, &other, allowed) {
+            best = Some((distance, name));
+            if distance == 0 {
+                break;
+            }
         }
-        near.push(name);
     }
-    if word.chars().count() < 3 {
+    best.map(|(_, name)| name)
+}
+
+/// How many letters have to be put in, left out, changed or swapped with the next, if not more
+/// than `limit`.
+fn distance(a: &[char], b: &[char], limit: usize) -> Option<usize> {
+    if a.len().abs_diff(b.len()) > limit {
         return None;
     }
-    similar::get_close_matches(word, &near, 1, 0.66).pop()
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, y) in b.iter().enumerate() {
+            let mut steps = (last[j] + usize::from(x != y))
+                .min(last[j + 1] + 1)
+                .min(row[j] + 1);
+            if i > 0 && j > 0 && *x == b[j - 1] && a[i - 1] == *y {
+                steps = steps.min(before[j - 1] + 1);
+            }
+            row.push(steps);
+        }
+        if row.iter().min().is_some_and(|least| *least > limit) {
+            return None;
+        }
+        before = std::mem::replace(&mut last, row);
+    }
+    last.last().copied().filter(|steps| *steps <= limit)
 }
 
 /// Case and separators do not count: `healthPort` is `health_port`.
@@ -53,5 +90,8 @@ mod tests {
         assert_eq!(find("comand"), None);
         assert_eq!(find("Env"), Some("env"));
         assert_eq!(find("xx"), None);
+        assert_eq!(find("cdm"), Some("cmd"));
+        assert_eq!(nearest("dat", ["web", "data"]), Some("data"));
+        assert_eq!(nearest("s1", ["s2", "s3"]), None);
     }
 }

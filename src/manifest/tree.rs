@@ -49,6 +49,8 @@ pub(super) struct Node<'s> {
     pub span: Span,
     /// The key that it is the value of.
     pub key: Option<NodeId>,
+    /// The key of the list that it is an entry of.
+    pub list: Option<NodeId>,
     /// Size after unfolding aliases.
     weight: u32,
     /// Depth after unfolding aliases.
@@ -142,6 +144,7 @@ impl<'s> Tree<'s> {
             kind,
             span,
             key: None,
+            list: None,
             weight: 1,
             depth: 1,
         });
@@ -481,6 +484,11 @@ impl<'s> Reader<'_, 's> {
                 }
             };
             self.tree.node_mut(value).key = Some(key);
+            if let Kind::Seq(items) = &self.tree.node(value).kind {
+                for item in items.clone() {
+                    self.tree.node_mut(item).list = Some(key);
+                }
+            }
             if let Err(first) = entries.insert(self.tree, key, value) {
                 let name = self.tree.text(key).unwrap_or_default();
                 let message = format!("the key `{name}` is here twice");
@@ -586,11 +594,11 @@ impl<'s> Reader<'_, 's> {
         }
         let info = error.info();
         let info = info.strip_suffix('.').unwrap_or(&info);
-        self.sink.push(Draft::error(
-            codes::SYNTAX,
-            span,
-            format!("this is not YAML: {info}"),
-        ));
+        let draft = Draft::error(codes::SYNTAX, span, format!("this is not YAML: {info}"));
+        self.sink.push(match info.contains("tab") {
+            true => draft.help("indent with spaces; YAML does not take tabs there"),
+            false => draft,
+        });
         Stop::Broken
     }
 }

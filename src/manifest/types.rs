@@ -16,6 +16,16 @@ use crate::model::{
     WatchAction,
 };
 
+/// The rule for names, as the schema of a map's keys.
+const NAMES: Pattern = Pattern {
+    pattern: "^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$",
+};
+
+#[derive(serde::Serialize)]
+struct Pattern {
+    pattern: &'static str,
+}
+
 /// A gabion manifest: sandboxes and the services in them.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -27,16 +37,20 @@ pub(super) struct Manifest {
     /// that holds the manifest.
     pub stack: Field<Name>,
     /// Where sandboxes live, by a name of your choice. `local` needs no entry.
+    #[schemars(extend("propertyNames" = NAMES))]
     pub platforms: Field<Dict<Platform>>,
     /// Where secret values come from, by name. Used as `${secret.name}` in `env` values and in
     /// platform settings; the values never reach a plan, a log, an argument or a file.
+    #[schemars(extend("propertyNames" = NAMES))]
     pub secrets: Field<Dict<SecretSource>>,
     /// Variables with their defaults, used as `${var.name}` and set with `--var name=value`. A
     /// variable without a default has to be set.
+    #[schemars(extend("propertyNames" = NAMES))]
     pub vars: Field<Dict<Text>>,
     /// What every sandbox and service starts from.
     pub defaults: Field<Defaults>,
     /// The sandboxes, by name.
+    #[schemars(extend("propertyNames" = NAMES))]
     pub sandboxes: Field<Dict<Sandbox>>,
 }
 
@@ -107,6 +121,7 @@ pub(super) struct Sandbox {
     /// Leave it out unless one of these profiles is selected.
     pub profiles: Field<List<String>>,
     /// Its services and tasks, by name.
+    #[schemars(extend("propertyNames" = NAMES))]
     pub services: Field<Dict<Service>>,
 }
 

@@ -1,0 +1,356 @@
+//! What good manifests mean.
+
+use gabion::model::{
+    Condition, HumanDuration, Probe, Program, RestartPolicy, ServiceKind, ServiceSpec,
+};
+use secrecy::ExposeSecret;
+
+use super::*;
+
+fn good(loaded: Loaded) -> Loaded {
+    assert!(
+        loaded.report.diagnostics.is_empty(),
+        "{}",
+        loaded.report.render_text(false, 100)
+    );
+    loaded
+}
+
+fn services(body: &str) -> String {
+    let body = body.replace('\n', "\n      ");
+    format!("version: 1\nstack: shop\nsandboxes:\n  web:\n    services:\n      {body}\n")
+}
+
+fn service(loaded: &Loaded, address: &str) -> ServiceSpec {
+    let desired = loaded.desired.as_ref().unwrap();
+    desired
+        .service(&address.parse().unwrap())
+        .unwrap()
+        .as_ref()
+        .clone()
+}
+
+fn one(body: &str) -> ServiceSpec {
+    service(&good(load(&services(body))), "web/a")
+}
+
+#[test]
+fn a_full_manifest() {
+    let loaded = good(manifest::load(&case(Path::new(
+        "tests/manifest/good/full.yaml",
+    ))));
+    assert_eq!(loaded.stack.as_deref(), Some("shop"));
+    let mut view = format!("{:#?}", loaded.desired.as_ref().unwrap());
+    let here = std::fs::canonicalize("tests/manifest/good").unwrap();
+    view = view.replace(here.to_str().unwrap(), "(here)");
+    view.push_str(&format!(
+        "\n{:#?}\n{:#?}\n{:#?}\n",
+        loaded.platforms, loaded.secrets, loaded.files
+    ));
+    assert!(!view.contains("s3cret") && !view.contains("from file") && !view.contains("t0ken"));
+    assert!(expect_file(
+        Path::new("tests/manifest/good/full.txt"),
+        &view
+    ));
+    let secret = |name: &str| loaded.secrets.get(name).unwrap().expose_secret().to_owned();
+    assert_eq!(secret("db_password"), "s3cret");
+    assert_eq!(secret("api.env:TOKEN"), "from file");
+    let token = loaded.platforms["cloud"]
+        .setting("token", &loaded.secrets)
+        .unwrap();
+    assert_eq!(token.expose_secret(), "t0ken");
+    let api = service(&loaded, "web/api");
+    let env = loaded.secrets.expand_env(&api).unwrap();
+    assert_eq!(env["TOKEN"].expose_secret(), "from file");
+    assert_eq!(env["PORT"].expose_secret(), "3000");
+}
+
+#[test]
+fn every_good_manifest_is_good() {
+    for path in files("tests/manifest/good") {
+        good(manifest::load(&case(&path)));
+    }
+}
+
+#[test]
+fn text_is_kept_as_written() {
+    let spec = one(
+        "a: { cmd: x, args: [1.10, no, 0x1F, ~, 12:30, on], env: { V: 1.10, N: no, E: , D: 2026-01-01 } }",
+    );
+    let args = ["1.10", "no", "0x1F", "~", "12:30", "on"]
+        .map(str::to_owned)
+        .to_vec();
+    assert_eq!(
+        spec.program,
+        Program::Exec {
+            cmd: "x".to_owned(),
+            args
+        }
+    );
+    let env: Vec<_> = spec
+        .env
+        .iter()
+        .map(|(k, v)| (k.as_str(), v.as_str()))
+        .collect();
+    assert_eq!(
+        env,
+        [("D", "2026-01-01"), ("E", ""), ("N", "no"), ("V", "1.10")]
+    );
+}
+
+#[test]
+fn both_spellings_are_equal() {
+    let pairs = [
+        (
+            "a: { cmd: x, health_port: 80 }",
+            "a: { cmd: x, health: { tcp: { port: 80 } } }",
+        ),
+        (
+            "a: { cmd: x, health_port: 80, timeout: 3s }",
+            "a: { cmd: x, health: { tcp: 80, timeout: 3s } }",
+        ),
+        (
+            "a: { cmd: x, health: { http: { port: 80 } } }",
+            "a: { cmd: x, health: { http: { port: 80, path: / } } }",
+        ),
+        (
+            "a: { cmd: x, health: { exec: 'a b' } }",
+            "a: { cmd: x, health: { exec: [/bin/sh, -c, a b] } }",
+        ),
+        (
+            "a: { cmd: x, restart: always }",
+            "a: { cmd: x, restart: { policy: always } }",
+        ),
+        ("a: { cmd: x, restart: no }", "a: { cmd: x, restart: 'no' }"),
+        (
+            "a: { cmd: x, stop: { signal: SIGINT } }",
+            "a: { cmd: x, stop: { signal: int } }",
+        ),
+        (
+            "a: { cmd: x, needs: [b, c] }\nb: { cmd: x }\nc: { cmd: x }",
+            "a: { cmd: x, needs: [web/c, { service: b, condition: ready, restart: false }] }\nb: { cmd: x }\nc: { cmd: x }",
+        ),
+        (
+            "a: { cmd: x, needs: [t] }\nt: { kind: task, cmd: x }",
+            "a: { cmd: x, needs: [{ service: t, condition: completed }] }\nt: { kind: task, cmd: x }",
+        ),
+        (
+            "a: { cmd: x, state: running, ports: , env: }",
+            "a: { cmd: x }",
+        ),
+    ];
+    for (one_way, other) in pairs {
+        assert_eq!(one(one_way), one(other), "{one_way}");
+    }
+}
+
+#[test]
+fn tasks() {
+    let spec = one("a: { kind: task, command: ls, timeout: 5m }");
+    assert_eq!(spec.kind, ServiceKind::Task);
+    assert_eq!(spec.timeout, Some(HumanDuration::from_secs(300)));
+    assert_eq!(spec.restart.policy, RestartPolicy::No);
+    let spec = one(
+        "a: { cmd: x, needs: [{ service: t, condition: started, restart: true }] }\nt: { kind: task, cmd: x }",
+    );
+    assert_eq!(spec.needs[0].condition, Condition::Started);
+    assert!(spec.needs[0].restart);
+}
+
+#[test]
+fn anchors_aliases_and_merge_keys() {
+    let text = services(
+        "a: &a { cmd: x, env: &e { A: 1, B: 2 }, ports: [80] }\n\
+         b: { <<: *a, ports: [81], env: { <<: *e, B: 3 } }\n\
+         c: { <<: [{ cmd: y, ports: [82] }, *a] }\n\
+         d: { \"<<\": no }",
+    );
+    let loaded = load(&text);
+    assert_eq!(codes(&loaded), ["M013 9:7", "M007 9:12"]);
+    let loaded = good(load(&text[..text.find("      d:").unwrap()]));
+    let b = service(&loaded, "web/b");
+    assert_eq!(b.ports, [81]);
+    assert_eq!((b.env["A"].as_str(), b.env["B"].as_str()), ("1", "3"));
+    let c = service(&loaded, "web/c");
+    assert_eq!(c.program.argv(), ["y"]);
+    assert_eq!(c.env["B"], "2");
+}
+
+#[test]
+fn interpolation() {
+    let text = services(
+        "a:\n  cmd: x\n  args: ['$$', '$X', '${X}', '${x.y}', '$${env.A}', '${env.B:-b}', '${env.E:-e}', '${env.N:-${env.A}}', '${var.v}', '${env.Q}']\n  ports: ['${env.P}']\n  container: \"${env.NO:-false}\"",
+    ) + "vars: { v: '${env.A}!' }\n";
+    let loaded = load_files(&[("gabion.yaml", &text)], |request| {
+        for (key, value) in [
+            ("A", "[1, 2]"),
+            ("E", ""),
+            ("P", "80"),
+            ("Q", "a: ${env.A} ${secret.s}"),
+        ] {
+            request.env.insert(key.to_owned(), value.to_owned());
+        }
+    });
+    let spec = service(&good(loaded), "web/a");
+    assert_eq!(
+        spec.program.argv()[1..],
+        [
+            "$$",
+            "$X",
+            "${X}",
+            "${x.y}",
+            "$[1, 2]",
+            "b",
+            "e",
+            "[1, 2]",
+            "[1, 2]!",
+            "a: ${env.A} ${secret.s}"
+        ]
+    );
+    assert_eq!(spec.ports, [80]);
+}
+
+#[test]
+fn variables_can_be_overridden() {
+    let text = services("a: { cmd: '${var.v}' }") + "vars: { v: one }\n";
+    let loaded = load_files(&[("gabion.yaml", &text)], |request| {
+        request.vars.insert("v".to_owned(), "two".to_owned());
+    });
+    assert_eq!(service(&good(loaded), "web/a").program.argv(), ["two"]);
+}
+
+#[test]
+fn files_are_laid_over_each_other() {
+    let base = "version: 1\nstack: shop\nsandboxes:\n  web:\n    topics: [a, b]\n    services:\n      a: { cmd: x, env: { A: 1, B: 2 } }\n";
+    let over = "sandboxes:\n  web:\n    topics: [c]\n    services:\n      a: { env: { B: 3 }, prots: [1] }\n      b: { cmd: y }\n";
+    let loaded = load_files(&[("gabion.yaml", base), ("prod/over.yaml", over)], |_| {});
+    assert_eq!(codes(&loaded), ["M007 5:27"]);
+    let at = loaded.report.diagnostics[0].location.as_ref().unwrap();
+    assert!(at.file.ends_with("prod/over.yaml"));
+    let over = over.replace(", prots: [1]", "");
+    let loaded = good(load_files(
+        &[("gabion.yaml", base), ("prod/over.yaml", &over)],
+        |_| {},
+    ));
+    let a = service(&loaded, "web/a");
+    assert_eq!((a.env["A"].as_str(), a.env["B"].as_str()), ("1", "3"));
+    let web = &loaded.desired.as_ref().unwrap().sandboxes["web"];
+    assert_eq!(web.spec.topics, ["c"]);
+    assert_eq!(web.services.len(), 2);
+}
+
+#[test]
+fn the_environment_has_layers() {
+    let text = "version: 1\ndefaults: { env: { A: 1, B: 1, C: 1, D: 1 } }\nsandboxes:\n  web:\n    env: { B: 2, C: 2, D: 2 }\n    services:\n      a: { cmd: x, env_file: [x.env], env: { D: 4 } }\n";
+    let loaded = good(load_files(
+        &[("gabion.yaml", text), ("x.env", "C=3\nD=3\n")],
+        |_| {},
+    ));
+    assert_eq!(loaded.stack.as_deref(), Some("shop"));
+    let a = service(&loaded, "web/a");
+    let env: Vec<_> = a.env.values().map(String::as_str).collect();
+    assert_eq!(env, ["1", "2", "${secret.x.env:C}", "4"]);
+    assert_eq!(a.secrets.keys().collect::<Vec<_>>(), ["x.env:C"]);
+    assert!(loaded.files.iter().any(|file| file.ends_with("x.env")));
+    let web = &loaded.desired.as_ref().unwrap().sandboxes["web"].spec;
+    assert_eq!(web.env["D"], "2");
+}
+
+#[test]
+fn a_changed_secret_is_a_changed_definition() {
+    let text =
+        services("a: { cmd: x, env: { A: '${secret.s}' } }") + "secrets: { s: { env: S } }\n";
+    let with = |value: &str| {
+        let loaded = load_files(&[("gabion.yaml", &text)], |request| {
+            request.env.insert("S".to_owned(), value.to_owned());
+        });
+        service(&good(loaded), "web/a")
+    };
+    assert_eq!(with("1"), with("1"));
+    assert_ne!(with("1").secrets, with("2").secrets);
+    assert_eq!(with("1").env, with("2").env);
+}
+
+#[test]
+fn profiles_leave_out_what_is_not_selected() {
+    let text = services(
+        "a: { cmd: x }\nb: { cmd: x, profiles: [dev], ports: ['${env.NOT_SET}'], env: { A: '${env.NOT_SET}' } }",
+    );
+    let loaded = good(load(&text));
+    assert_eq!(loaded.desired.unwrap().services().count(), 1);
+    let loaded = load_files(&[("gabion.yaml", &text)], |request| {
+        request.profiles.insert("dev".to_owned());
+    });
+    assert_eq!(codes(&loaded), ["M024 7:46", "M024 7:75"]);
+}
+
+#[test]
+fn a_value_shared_with_something_left_out_is_still_checked() {
+    let text = services(
+        "a: { cmd: x, profiles: [dev], env: &e { A: '${env.NOT_SET}' } }\nb: { cmd: x, env: *e }",
+    );
+    check(&text, &["M024 6:51"]);
+}
+
+#[test]
+fn byte_order_marks_line_ends_and_empty_maps() {
+    check(
+        "\u{feff}version: 1\r\nsandboxes:\r\n  web:\r\n    services:\r\n",
+        &[],
+    );
+    check(
+        "\u{feff}version: 1\r\nsandboxes:\r\n  wéb: {}\r\n  x: { é: 1, y: 2 }\r\n",
+        &["M011 3:3", "M007 4:8", "M007 4:14"],
+    );
+    check("version: 1\nsandboxes: { a: }\n", &[]);
+}
+
+#[test]
+fn probes() {
+    let probe = |text: &str| {
+        one(&format!("a: {{ cmd: x, health: {{ {text} }} }}"))
+            .health
+            .unwrap()
+            .probe
+    };
+    assert_eq!(
+        probe("log: up"),
+        Probe::Log {
+            contains: "up".to_owned()
+        }
+    );
+    assert_eq!(
+        probe("exec: [a, 1]"),
+        Probe::Exec {
+            argv: vec!["a".to_owned(), "1".to_owned()]
+        }
+    );
+    assert_eq!(probe("tcp: 1"), Probe::Tcp { port: 1 });
+}
+
+#[test]
+fn one_mistake_does_not_hide_the_next() {
+    check(
+        &services(
+            "a: { cmd: [x], ports: [x, 0], nope: 1, needs: [b], restart: sometimes }\nb: { }",
+        ),
+        &[
+            "M008 6:17",
+            "M008 6:30",
+            "M012 6:33",
+            "M007 6:37",
+            "M009 6:67",
+            "M013 7:7",
+        ],
+    );
+    // What a broken sandbox would have is not known, so needs on it are let be.
+    check(
+        "version: 1\nsandboxes:\n  web: { services: { a: { cmd: x, needs: [data/db] } } }\n  data: [db]\n",
+        &["M008 4:9"],
+    );
+    // After a syntax error the rest is not missed, but what was read is looked at.
+    check(
+        "vrsion: 1\nsandboxes:\n  web: { nope: 1 }\n  x: 'open\n",
+        &["M007 1:1", "M007 3:10", "M004 4:6"],
+    );
+}
