@@ -1,7 +1,8 @@
 //! What only Linux can do: short socket paths, identity of processes, sessions, pidfds.
 
+use std::ffi::CStr;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -100,6 +101,34 @@ pub(super) fn kill_group(leader: u32) {
         // A group that is not there any more is what is wanted.
         let _ = rustix::process::kill_process_group(group, Signal::KILL);
     }
+}
+
+/// Writes this process's identity, as JSON of a `Running`, into a file. To be called between fork and
+/// exec: it does not allocate.
+pub(super) fn note_identity(file: &CStr, boot_id: &str) -> io::Result<()> {
+    use rustix::fs::{Mode, OFlags, open};
+    let mut buffer = [0; 1024];
+    let stat = open(
+        c"/proc/self/stat",
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    let length = rustix::io::read(stat, &mut buffer)?;
+    let text = str::from_utf8(&buffer[..length]).map_err(|_| io::ErrorKind::InvalidData)?;
+    let start_time = parse_stat(text)
+        .ok_or(io::ErrorKind::InvalidData)?
+        .start_time;
+    let pid = rustix::process::getpid().as_raw_nonzero();
+    let mut json = io::Cursor::new([0; 256]);
+    write!(
+        json,
+        r#"{{"boot_id":"{boot_id}","pid":{pid},"start_time":{start_time}}}"#
+    )?;
+    let length = json.position() as usize;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+    let file = open(file, flags, Mode::RUSR | Mode::WUSR)?;
+    rustix::io::write(file, &json.get_ref()[..length])?;
+    Ok(())
 }
 
 /// When a process was started, in ticks since boot. `None` if there is none.

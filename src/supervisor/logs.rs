@@ -24,7 +24,7 @@ fn path(dir: &Path, name: &ServiceName) -> PathBuf {
 }
 
 /// The lines that a service of the sandbox kept in `dir` has written, oldest first. `query.follow` is
-/// not honoured here: see [`Follower`].
+/// not honoured here: new lines are told of by the supervisor only.
 pub fn read(dir: &Path, name: &ServiceName, query: &LogQuery) -> io::Result<Vec<LogLine>> {
     let mut follower = Follower::open(dir, name, query)?;
     let mut lines = Vec::new();

@@ -8,7 +8,7 @@
 mod api;
 mod client;
 mod launch;
-mod logs;
+pub mod logs;
 mod owner;
 mod policy;
 mod probe;

@@ -1,6 +1,7 @@
 //! The same as `linux.rs` with what every Unix has. Weaker: processes that leave their group are not
 //! found, and what a killed supervisor leaves behind is known by its number only.
 
+use std::ffi::CStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -43,6 +44,11 @@ pub(super) fn set_groups(_groups: &[Gid]) -> io::Result<()> {
 /// Unknown, so that nothing is ever taken for a leftover of this boot.
 pub(super) fn boot_id() -> io::Result<String> {
     Err(io::ErrorKind::Unsupported.into())
+}
+
+/// There is no boot id to note.
+pub(super) fn note_identity(_file: &CStr, _boot_id: &str) -> io::Result<()> {
+    Ok(())
 }
 
 /// Kills a process group at once.

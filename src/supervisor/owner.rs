@@ -358,7 +358,10 @@ impl Owner {
             Stage::Ready { .. } | Stage::Unhealthy { .. } => Before::Ready,
             Stage::Stopping => return,
         };
-        if definition.kind == ServiceKind::Task {
+        let looked_for = |health: &Health| matches!(health.probe, Probe::Log { .. });
+        let output = definition.health.as_ref().is_some_and(looked_for);
+        // The text that a live process's output is searched for was fixed when it was executed.
+        if definition.kind == ServiceKind::Task || (output && before == Before::Starting) {
             return;
         }
         up.prober = definition

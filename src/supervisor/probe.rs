@@ -308,7 +308,7 @@ async fn exec(prepared: &Prepared, argv: &[String]) -> Result<(), Miss> {
     let prepared = prepared
         .with_argv(argv.to_vec())
         .map_err(|error| broken(format!("health check: {error}")))?;
-    let mut command = prepared.command();
+    let mut command = prepared.command(None);
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command
         .kill_on_drop(true)

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Instant;
 
@@ -16,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::logs::{Splitter, Writer, stamp};
 use super::os::{self, ExitWatch};
-use super::spawn::{Prepared, SpawnError};
-use super::{signal, store::Running};
+use super::signal;
+use super::spawn::{Note, Prepared, SpawnError};
+use super::store::Store;
 use crate::model::{Exit, ServiceName};
 use crate::platforms::LogStream;
 
@@ -43,18 +43,20 @@ impl Process {
     /// Executes the program, with its output going to the service's log. `tick` is told of new lines.
     pub(super) fn spawn(
         prepared: &Prepared,
-        dir: &Path,
+        store: &Store,
         name: &ServiceName,
         looked_for: Option<String>,
         tick: watch::Sender<u64>,
     ) -> Result<Self, SpawnError> {
         let failed = |error| prepared.error(error);
-        let writer = Writer::open(dir, name).map_err(failed)?;
+        let writer = Writer::open(store.dir(), name).map_err(failed)?;
         let (stdout, stdout_end) = io::pipe().map_err(failed)?;
         let (stderr, stderr_end) = io::pipe().map_err(failed)?;
         let stdout = pipe::Receiver::from_owned_fd(stdout.into()).map_err(failed)?;
         let stderr = pipe::Receiver::from_owned_fd(stderr.into()).map_err(failed)?;
-        let mut command = prepared.command();
+        let note = os::boot_id().ok().zip(store.identity_file(name));
+        let note = note.map(|(boot_id, file)| Note { file, boot_id });
+        let mut command = prepared.command(note);
         command
             .stdout(Stdio::from(stdout_end))
             .stderr(Stdio::from(stderr_end))
@@ -73,15 +75,6 @@ impl Process {
             exit,
             start_time: os::start_time(pid),
             output: Output::start(writer, [stdout, stderr], looked_for, tick),
-        })
-    }
-
-    /// What is written down to find it again. `None` where the system cannot tell.
-    pub(super) fn identity(&self) -> Option<Running> {
-        Some(Running {
-            boot_id: os::boot_id().ok()?,
-            pid: self.pid,
-            start_time: self.start_time,
         })
     }
 

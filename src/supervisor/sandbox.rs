@@ -136,14 +136,17 @@ impl Sandbox {
             return Err(Refusal::cycle(&cycle).at_put());
         }
         if let Some(handle) = self.handle(name) {
-            let spec = Box::new(spec);
+            let (spec, secrets) = (Box::new(spec.clone()), secrets.clone());
             let define = |reply| Control::Define {
                 spec,
                 secrets,
                 reply,
             };
-            handle.ask(define).await?;
-            return Ok(handle);
+            match handle.ask(define).await {
+                // Deleted meanwhile: a new one takes its place.
+                Err(refusal) if refusal == Refusal::gone() => {}
+                other => return other.map(|()| handle),
+            }
         }
         let record = Record::new(spec);
         let (store, key, kept) = (self.store.clone(), name.clone(), record.clone());

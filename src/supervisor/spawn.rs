@@ -2,7 +2,7 @@
 //! that an error says which one is wrong.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
@@ -69,6 +69,14 @@ struct Identity {
     groups: Vec<Gid>,
 }
 
+/// Where the identity of a process is noted.
+pub(super) struct Note {
+    /// The file.
+    pub file: CString,
+    /// This boot of the machine.
+    pub boot_id: String,
+}
+
 /// A program that was found executable by this definition. Holds secrets, so it cannot be printed.
 #[derive(Clone)]
 pub(super) struct Prepared {
@@ -133,6 +141,7 @@ impl Prepared {
         })
     }
 
+<<<<<<< HEAD
     /// The command with this process's own standard streams, session and terminal.
     pub(super) fn attached(&self) -> Command {
         let mut command = std::process::Command::new(&self.program);
@@ -148,6 +157,12 @@ impl Prepared {
 
     /// The command: in a session of its own, killed by the kernel should this process end.
     pub(super) fn command(&self) -> Command {
+=======
+    /// The command: in a session of its own, killed by the kernel should this process end. With
+    /// `note`, its identity is written into that file before it is executed, so that whatever it
+    /// leaves behind can be found, at whatever moment the supervisor is killed.
+    pub(super) fn command(&self, note: Option<Note>) -> Command {
+>>>>>>> supervisor
         let mut command = std::process::Command::new(&self.program);
         let mut argv = self.argv.iter().map(OsString::from);
         if let Some(name) = argv.next() {
@@ -165,6 +180,10 @@ impl Prepared {
         unsafe {
             command.pre_exec(move || {
                 rustix::process::setsid()?;
+                if let Some(note) = &note {
+                    // A service can do without: it is only not found should this process be killed.
+                    let _ = os::note_identity(&note.file, &note.boot_id);
+                }
                 // Before the change of user, who may not be allowed to search the folders above.
                 rustix::process::chdir(&dir)?;
                 if let Some(identity) = &identity {

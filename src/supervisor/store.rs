@@ -2,8 +2,10 @@
 //! whole or not at all, and is readable by its owner only.
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::fs::{DirBuilder, File};
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -132,7 +134,7 @@ impl Store {
 
     /// Keeps a record, durably.
     pub(super) fn save(&self, name: &ServiceName, record: &Record) -> io::Result<()> {
-        write_json(&self.definition_path(name), record, true)
+        write_json(&self.definition_path(name), record)
     }
 
     /// Forgets a definition. The log stays, and so does the identity of a process that still lives.
@@ -144,8 +146,8 @@ impl Store {
     pub(super) fn running(&self) -> io::Result<Vec<(ServiceName, Running)>> {
         let mut found = Vec::new();
         for name in names_in(&self.dir.join("run"))? {
-            // Written without waiting for the disk, so it may be torn after a power cut; then it is
-            // of an earlier boot, and there is nothing to be found any more.
+            // One that is torn was being written when everything ended: nothing was executed yet, or
+            // it is of an earlier boot.
             if let Ok(Some(running)) = read_json(&self.running_path(&name)) {
                 found.push((name, running));
             }
@@ -153,9 +155,9 @@ impl Store {
         Ok(found)
     }
 
-    /// Notes a service's live process.
-    pub(super) fn save_running(&self, name: &ServiceName, running: &Running) -> io::Result<()> {
-        write_json(&self.running_path(name), running, false)
+    /// The file that a service's process notes its [`Running`] in. `None` if it has no name in C.
+    pub(super) fn identity_file(&self, name: &ServiceName) -> Option<CString> {
+        CString::new(self.running_path(name).into_os_string().into_vec()).ok()
     }
 
     /// Notes that a service has no live process.
@@ -194,8 +196,8 @@ fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> io::Result<Option<T
         .map_err(|error| io::Error::other(format!("{}: {error}", path.display())))
 }
 
-/// Writes a file beside `path`, waits for the disk if `durable`, and moves it into place.
-fn write_json<T: Serialize>(path: &Path, value: &T, durable: bool) -> io::Result<()> {
+/// Writes a file beside `path`, waits for the disk, and moves it into place.
+fn write_json<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
     let text = serde_json::to_vec_pretty(value)?;
     let beside = path.with_extension("tmp");
     let mut file = File::options()
@@ -205,12 +207,10 @@ fn write_json<T: Serialize>(path: &Path, value: &T, durable: bool) -> io::Result
         .mode(0o600)
         .open(&beside)?;
     file.write_all(&text)?;
-    if durable {
-        file.sync_all()?;
-    }
+    file.sync_all()?;
     std::fs::rename(&beside, path)?;
     match path.parent() {
-        Some(parent) if durable => File::open(parent)?.sync_all(),
-        _ => Ok(()),
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
     }
 }

@@ -295,6 +295,11 @@ pub(super) fn read_definition(
     mut body: Map<String, Value>,
 ) -> Result<ServiceSpec, String> {
     body.retain(|_, value| !is_empty(value));
+    for key in ["health", "restart", "stop"] {
+        if let Some(Value::Object(fields)) = body.get_mut(key) {
+            fields.retain(|_, value| !value.is_null());
+        }
+    }
     let health_port = body.remove("health_port");
     if let Some(port) = health_port {
         let port = port

@@ -92,6 +92,7 @@ impl Owner {
         let (process, prepared) = match self.spawn(&spec) {
             Ok(spawned) => spawned,
             Err(error) => {
+                self.clear_identity();
                 let refusal = Refusal::start_failed(error.to_string());
                 return self.fail(Ending::Unspawnable, attempt, refusal);
             }
@@ -131,14 +132,15 @@ impl Owner {
             }) => Some(contains.clone()),
             _ => None,
         };
-        let dir = self.sandbox.store.dir();
-        let process = Process::spawn(&prepared, dir, &self.name, looked_for, self.tick.clone())?;
-        if let Some(identity) = process.identity()
-            && let Err(error) = self.sandbox.store.save_running(&self.name, &identity)
-        {
-            tracing::warn!(service = %self.name, %error, "the identity of its process is not stored");
-        }
+        let (store, tick) = (&self.sandbox.store, self.tick.clone());
+        let process = Process::spawn(&prepared, store, &self.name, looked_for, tick)?;
         Ok((process, Arc::new(prepared)))
+    }
+
+    fn clear_identity(&self) {
+        if let Err(error) = self.sandbox.store.clear_running(&self.name) {
+            tracing::warn!(service = %self.name, %error, "a stale identity is left");
+        }
     }
 
     pub(super) fn become_ready(&mut self) {
@@ -207,9 +209,7 @@ impl Owner {
         let reason = reason(&exit, lived);
         self.record.last_exit = Some(exit);
         let revision = self.running_revision.take();
-        if let Err(error) = self.sandbox.store.clear_running(&self.name) {
-            tracing::warn!(service = %self.name, %error, "a stale identity is left");
-        }
+        self.clear_identity();
         let ending = match (stage, clean) {
             (Stage::Stopping, _) => return self.stopped(then, attempt, started_at).await,
             (Stage::Starting, true) => Ending::EarlyClean,

@@ -2,7 +2,7 @@
 
 use super::Owner;
 use super::phase::{Phase, Rest, Stage};
-use crate::model::{ServiceKind, ServiceState};
+use crate::model::ServiceState;
 use crate::supervisor::sandbox::goal_word;
 use crate::supervisor::wire::ServiceObject;
 
@@ -32,12 +32,7 @@ fn message(owner: &Owner) -> Option<String> {
             let names: Vec<_> = waiting.names.iter().map(|name| name.as_str()).collect();
             Some(format!("waits for {}", names.join(", ")))
         }
-        Phase::Up(up) => match (up.stage, &up.message) {
-            (Stage::Starting, None) if owner.record.definition.kind == ServiceKind::Task => {
-                Some("runs".to_owned())
-            }
-            (_, message) => message.clone(),
-        },
+        Phase::Up(up) => up.message.clone(),
     }
 }
 
