@@ -141,7 +141,6 @@ impl Prepared {
         })
     }
 
-<<<<<<< HEAD
     /// The command with this process's own standard streams, session and terminal.
     pub(super) fn attached(&self) -> Command {
         let mut command = std::process::Command::new(&self.program);
@@ -155,14 +154,10 @@ impl Prepared {
         Command::from(command)
     }
 
-    /// The command: in a session of its own, killed by the kernel should this process end.
-    pub(super) fn command(&self) -> Command {
-=======
     /// The command: in a session of its own, killed by the kernel should this process end. With
     /// `note`, its identity is written into that file before it is executed, so that whatever it
     /// leaves behind can be found, at whatever moment the supervisor is killed.
     pub(super) fn command(&self, note: Option<Note>) -> Command {
->>>>>>> supervisor
         let mut command = std::process::Command::new(&self.program);
         let mut argv = self.argv.iter().map(OsString::from);
         if let Some(name) = argv.next() {
