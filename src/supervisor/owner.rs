@@ -361,7 +361,7 @@ impl Owner {
         let looked_for = |health: &Health| matches!(health.probe, Probe::Log { .. });
         let output = definition.health.as_ref().is_some_and(looked_for);
         // The text that a live process's output is searched for was fixed when it was executed.
-        if definition.kind == ServiceKind::Task || (output && before == Before::Starting) {
+        if up.attempt.kind == ServiceKind::Task || (output && before == Before::Starting) {
             return;
         }
         up.prober = definition
@@ -417,11 +417,7 @@ impl Owner {
     async fn begin_on_wish(&mut self, origin: Origin) {
         self.restarts = 0;
         self.row = 0;
-        self.begin(Attempt {
-            origin,
-            gated: true,
-        })
-        .await;
+        self.begin(origin, true).await;
     }
 
     fn wish_stop(&mut self, reply: Reply) {

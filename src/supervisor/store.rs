@@ -83,16 +83,18 @@ impl Store {
     /// Makes this process the only supervisor of the folder, as long as the file lives. `None` if
     /// another one is.
     pub(super) fn lock(&self) -> io::Result<Option<File>> {
-        use rustix::fs::{FlockOperation, flock};
+        use rustix::fs::{FlockOperation, fcntl_lock};
         let file = File::options()
             .create(true)
             .truncate(false)
             .write(true)
             .mode(0o600)
             .open(self.dir.join("supervisor.lock"))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        // A lock of the process, not of the open file: a child between fork and exec does not hold it,
+        // so it is free as soon as a killed supervisor is gone.
+        match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(file)),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::ACCESS) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }

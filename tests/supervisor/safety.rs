@@ -126,3 +126,50 @@ async fn opening_a_client_is_cheap() {
     }
     assert!(before.elapsed().as_millis() < 200, "{:?}", before.elapsed());
 }
+
+/// How many living processes have this command line.
+fn running(command: &[&str]) -> usize {
+    let line = command.join("\0") + "\0";
+    let fits = |entry: std::io::Result<std::fs::DirEntry>| {
+        let found = std::fs::read(entry.unwrap().path().join("cmdline"));
+        found.is_ok_and(|found| found == line.as_bytes())
+    };
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .map(fits)
+        .filter(|fits| *fits)
+        .count()
+}
+
+#[tokio::test]
+async fn supervisors_killed_one_after_the_other_leave_nothing() {
+    let mut rig = Rig::new().await;
+    let seconds = format!("{}", 1_000_000 + std::process::id());
+    let spec = shell(&format!("sleep {seconds} & sleep {seconds}; echo"));
+    for name in ["a", "b", "c"] {
+        rig.run(name, &spec).await;
+    }
+    for _ in 0..10 {
+        rig.relaunch(Signal::KILL).await;
+    }
+    for name in ["a", "b", "c"] {
+        rig.until_state(name, ServiceState::Running).await;
+        rig.stop(name).await;
+    }
+    assert_eq!(running(&["sleep", &seconds]), 0);
+}
+
+#[tokio::test]
+async fn a_definition_that_changes_its_kind_does_not_change_the_process() {
+    let rig = Rig::new().await;
+    let mut spec = exec(&["sleep", "600"]);
+    let first = rig.run("web", &spec).await;
+    spec.kind = ServiceKind::Task;
+    rig.put("web", &spec).await;
+    // Up as the service that it is: a start changes nothing.
+    let again = rig.start("web").await.unwrap();
+    assert_eq!(
+        (again.pid, again.state),
+        (first.pid, Some(ServiceState::Running))
+    );
+}

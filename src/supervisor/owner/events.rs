@@ -16,14 +16,20 @@ impl Owner {
                 self.restarts = self.restarts.saturating_add(1);
                 self.row = self.row.saturating_add(1);
                 let origin = Origin::BroughtBack;
-                self.begin(Attempt { origin, gated }).await;
+                self.begin(origin, gated).await;
             }
         }
         self.answer_starters();
     }
 
     /// Begins a try: brings up what it needs, or executes the program at once.
-    pub(super) async fn begin(&mut self, attempt: Attempt) {
+    pub(super) async fn begin(&mut self, origin: Origin, gated: bool) {
+        let kind = self.record.definition.kind;
+        let attempt = Attempt {
+            origin,
+            gated,
+            kind,
+        };
         if self.sandbox.closing.is_cancelled() {
             self.refuse_starters(&Refusal::closing());
             return self.rest(Rest::Stopped);
@@ -76,6 +82,10 @@ impl Owner {
     /// Executes the program.
     async fn execute(&mut self, attempt: Attempt) {
         let spec = self.record.definition.clone();
+        let attempt = Attempt {
+            kind: spec.kind,
+            ..attempt
+        };
         let port = spec.health.as_ref().and_then(|health| health.probe.port());
         if let Some(port) = port
             && spec.kind == ServiceKind::Service
@@ -222,7 +232,7 @@ impl Owner {
         {
             self.row = 0;
         }
-        let task = self.record.definition.kind == ServiceKind::Task;
+        let task = attempt.kind == ServiceKind::Task;
         if clean && (task || ending == Ending::Clean) {
             self.record.completed = revision;
         }
@@ -257,7 +267,7 @@ impl Owner {
         let definition = &self.record.definition;
         let requested = attempt.origin != Origin::BroughtBack;
         let next = policy::next(
-            definition.kind,
+            attempt.kind,
             &definition.restart,
             ending,
             requested,
@@ -313,7 +323,11 @@ impl Owner {
 
     /// What to say to one who waits for a start; `None` if it is too early.
     fn verdict(&self, until: Await) -> Option<Result<(), Refusal>> {
-        let task = self.record.definition.kind == ServiceKind::Task;
+        let kind = match &self.phase {
+            Phase::Up(up) => up.attempt.kind,
+            _ => self.record.definition.kind,
+        };
+        let task = kind == ServiceKind::Task;
         let asked_for = until;
         let until = match until {
             Await::Settled if task => Await::Condition(Condition::Completed),

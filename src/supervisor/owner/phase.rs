@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tokio::time::{Instant, sleep_until};
 
 use super::{Origin, Refusal};
-use crate::model::ServiceName;
+use crate::model::{ServiceKind, ServiceName};
 use crate::supervisor::probe::{Prober, Report};
 use crate::supervisor::process::Process;
 use crate::supervisor::spawn::Prepared;
@@ -44,6 +44,8 @@ pub(super) struct Attempt {
     /// Whether what it needs is brought up first. Not so for a restart after a crash: a crash of one
     /// is not a reason to wait for the others.
     pub gated: bool,
+    /// What is executed: a definition that changes its kind does not change the live process.
+    pub kind: ServiceKind,
 }
 
 /// One need on its way: its name, and what has become of it.
