@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::Request;
 use super::codes;
-use super::decode::Either;
 use super::diagnostic::{At, Draft, Sink, Span};
+use super::field::Either;
 use super::index::{Entry, Home, Index};
 use super::service::port_number;
 use super::tree::{NodeId, Tree};
@@ -113,6 +113,12 @@ impl Used<'_> {
                 continue;
             }
             self.field(name, tree.span(*key), only.is_some(), sink);
+            if name == "health_port" {
+                // Short for a health check, so it needs what that needs.
+                for long in ["health", "health.tcp"] {
+                    self.field(long, tree.span(*key), false, sink);
+                }
+            }
             if name == "health" {
                 for (inner, _) in tree.entries(*value) {
                     let name = format!("health.{}", tree.text(*inner).unwrap_or_default());

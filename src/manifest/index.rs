@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::decode::{Key, List};
+use super::field::{Key, List};
 use super::types::{Manifest, Sandbox, Service};
 use crate::model::{SandboxGoal, ServiceGoal, ServiceKind};
 

@@ -7,8 +7,8 @@ use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::EdgeRef;
 
 use super::codes;
-use super::decode::{Either, Field, List};
 use super::diagnostic::{Draft, Sink, Span};
+use super::field::{Either, Field, List};
 use super::index::{Entry, Home, Index};
 use super::tree::{NodeId, Tree};
 use super::types::NeedRule;

@@ -10,7 +10,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::decode::{Dict, Either, Field, List};
+use super::field::{Dict, Either, Field, List};
 use crate::model::{
     Condition, HumanDuration, IsolationWish, RestartPolicy, SandboxGoal, ServiceGoal, ServiceKind,
     WatchAction,
