@@ -303,6 +303,15 @@ impl<'a> SeqAccess<'a> for Parts<'a, '_> {
                     self.de.cx.report(error, self.de.at);
                     Ok(None)
                 }
+                // A list where a map could be: the short form would have been right too.
+                Err(Error {
+                    at: Some(at),
+                    what: What::Type { expected, help },
+                }) if at == self.de.at && self.de.shape() == COMPOUND => {
+                    let expected = format!("a single value or {expected}").into();
+                    let what = What::Type { expected, help };
+                    Err(Error { at: Some(at), what })
+                }
                 done => done.map(Some),
             },
         }
