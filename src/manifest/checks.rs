@@ -4,18 +4,27 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::Request;
 use super::codes;
-use super::decode::Either;
 use super::diagnostic::{At, Draft, Sink, Span};
+use super::field::Either;
 use super::index::{Entry, Home, Index};
 use super::service::port_number;
 use super::tree::{NodeId, Tree};
 use super::types::{Port, Service};
 use crate::model::{Capabilities, Scope, Support};
 
+/// Where a port can be taken once.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Network {
+    /// That of a kind of platform.
+    Shared(&'static str),
+    /// A sandbox's own, by the place of its key.
+    Own(NodeId),
+}
+
 /// Who listens where.
 #[derive(Default)]
 pub(super) struct Ports {
-    taken: HashMap<(String, u16), (String, Span)>,
+    taken: HashMap<(Network, u16), (String, Span)>,
 }
 
 impl Ports {
@@ -27,7 +36,7 @@ impl Ports {
         entry: &Entry<'_>,
         address: &str,
         service: &Service,
-        kind: Option<&Capabilities>,
+        kind: Option<&'static Capabilities>,
         tree: &Tree<'_>,
         sink: &mut Sink,
     ) {
@@ -36,14 +45,14 @@ impl Ports {
         }
         let shared = kind.filter(|kind| kind.shared_network);
         let network = match shared {
-            Some(kind) => format!("\0{}", kind.kind),
-            None => home.name().to_owned(),
+            Some(kind) => Network::Shared(kind.kind),
+            None => Network::Own(home.key.at),
         };
         for (port, at, probed) in ports(service) {
             let span = tree.span(at);
-            let Some((owner, first)) = self.taken.get(&(network.clone(), port)) else {
+            let Some((owner, first)) = self.taken.get(&(network, port)) else {
                 self.taken
-                    .insert((network.clone(), port), (address.to_owned(), span));
+                    .insert((network, port), (address.to_owned(), span));
                 continue;
             };
             let own = owner == address;
@@ -113,6 +122,12 @@ impl Used<'_> {
                 continue;
             }
             self.field(name, tree.span(*key), only.is_some(), sink);
+            if name == "health_port" {
+                // Short for a health check, so it needs what that needs.
+                for long in ["health", "health.tcp"] {
+                    self.field(long, tree.span(*key), false, sink);
+                }
+            }
             if name == "health" {
                 for (inner, _) in tree.entries(*value) {
                     let name = format!("health.{}", tree.text(*inner).unwrap_or_default());

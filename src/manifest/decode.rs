@@ -1,24 +1,21 @@
 //! Nodes → the types of the grammar, through serde, without stopping at an error.
 //!
-//! A [`Field`] catches the error of what it holds, reports it with its place and lets its neighbours
+//! A `Field` catches the error of what it holds, reports it with its place and lets its neighbours
 //! go on; unknown keys are reported where a struct says which keys it knows. A scalar keeps its text
 //! until a type asks for something else, so `1.10` and `no` are what was written.
 
-use std::borrow::Cow;
 use std::cell::RefCell;
-use std::fmt;
-use std::marker::PhantomData;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 use serde::de::value::{StrDeserializer, U8Deserializer, U32Deserializer};
 use serde::de::{
-    DeserializeSeed, Deserializer, EnumAccess, Expected, IntoDeserializer, MapAccess, SeqAccess,
-    Unexpected, VariantAccess, Visitor,
+    DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess, SeqAccess,
+    VariantAccess, Visitor,
 };
 
-use super::codes;
-use super::diagnostic::{Draft, Sink};
+use super::diagnostic::Sink;
+use super::field::{BAD, COMPOUND, EITHER, FIELD, NOTHING, SCALAR};
+use super::mismatch::{Core, Cx, Error, What, core, mismatch};
 use super::suggest::one_of;
 use super::tree::{Kind, NodeId, Scalar, Tree};
 
@@ -42,381 +39,6 @@ pub(super) fn decode<T: for<'de> Deserialize<'de> + Default>(
         cx.report(error, root);
         T::default()
     })
-}
-
-/// One value with its place. Everything that can be wrong on its own is in one of these.
-#[derive(Debug)]
-pub(super) struct Field<T> {
-    /// Where it is; `None` if it is not there.
-    pub at: Option<NodeId>,
-    /// What it is; `None` if it is absent, empty or bad.
-    pub value: Option<T>,
-    /// It is there and wrong, which has been said.
-    pub bad: bool,
-}
-
-impl<T> Field<T> {
-    /// The value and its place, if there is a good one.
-    pub fn get(&self) -> Option<(&T, NodeId)> {
-        Some((self.value.as_ref()?, self.at?))
-    }
-
-    /// Whether there is anything: good or bad, but not empty.
-    pub fn given(&self) -> bool {
-        self.value.is_some() || self.bad
-    }
-}
-
-impl<T> Default for Field<T> {
-    fn default() -> Self {
-        Self {
-            at: None,
-            value: None,
-            bad: false,
-        }
-    }
-}
-
-/// A list whose elements can be wrong on their own.
-#[derive(Debug)]
-pub(super) struct List<T>(pub Vec<Field<T>>);
-
-/// A map by name whose values can be wrong on their own.
-#[derive(Debug)]
-pub(super) struct Dict<T>(pub Vec<(Key, Field<T>)>);
-
-/// A map's key and its place.
-#[derive(Debug)]
-pub(super) struct Key {
-    pub name: String,
-    pub at: NodeId,
-}
-
-/// A short form (text or number) or a long form (list or map) of the same thing.
-#[derive(Debug)]
-pub(super) enum Either<S, L> {
-    Short(S),
-    Long(L),
-}
-
-const FIELD: &str = "\0field";
-const EITHER: &str = "\0either";
-
-// What the deserializer hands to `Field` and `Either`: place, shape, value.
-const NOTHING: u8 = 0;
-const SCALAR: u8 = 1;
-const COMPOUND: u8 = 2;
-const BAD: u8 = 3;
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Field<T> {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct Parts<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Parts<T> {
-            type Value = Field<T>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a value")
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Field<T>, A::Error> {
-                let at = parts.next_element()?.map(NodeId);
-                let shape: Option<u8> = parts.next_element()?;
-                let value = parts.next_element()?;
-                let bad = value.is_none() && shape != Some(NOTHING);
-                Ok(Field { at, value, bad })
-            }
-        }
-        d.deserialize_newtype_struct(FIELD, Parts(PhantomData))
-    }
-}
-
-impl<'de, S: Deserialize<'de>, L: Deserialize<'de>> Deserialize<'de> for Either<S, L> {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct Parts<S, L>(PhantomData<(S, L)>);
-        impl<'de, S: Deserialize<'de>, L: Deserialize<'de>> Visitor<'de> for Parts<S, L> {
-            type Value = Either<S, L>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a value")
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Self::Value, A::Error> {
-                let _: Option<u32> = parts.next_element()?;
-                let shape: Option<u8> = parts.next_element()?;
-                let found = if shape == Some(COMPOUND) {
-                    parts.next_element()?.map(Either::Long)
-                } else {
-                    parts.next_element()?.map(Either::Short)
-                };
-                found.ok_or_else(|| serde::de::Error::custom("no value"))
-            }
-        }
-        d.deserialize_newtype_struct(EITHER, Parts(PhantomData))
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        Vec::deserialize(d).map(Self)
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Dict<T> {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct Entries<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
-            type Value = Dict<T>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a map")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Dict<T>, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(key) = map.next_key::<Field<String>>()? {
-                    let value = map.next_value()?;
-                    if let Field {
-                        at: Some(at),
-                        value: Some(name),
-                        ..
-                    } = key
-                    {
-                        entries.push((Key { name, at }, value));
-                    }
-                }
-                Ok(Dict(entries))
-            }
-        }
-        d.deserialize_map(Entries(PhantomData))
-    }
-}
-
-macro_rules! schema_of_inner {
-    ($name:ident < $($param:ident),+ > , $generator:ident => $schema:expr) => {
-        impl<$($param: JsonSchema),+> JsonSchema for $name<$($param),+> {
-            fn inline_schema() -> bool {
-                true
-            }
-            fn schema_name() -> Cow<'static, str> {
-                stringify!($name).into()
-            }
-            fn json_schema($generator: &mut SchemaGenerator) -> Schema {
-                $schema
-            }
-        }
-    };
-}
-schema_of_inner!(Field<T>, g => g.subschema_for::<T>());
-schema_of_inner!(List<T>, g => schemars::json_schema!({
-    "type": "array",
-    "items": g.subschema_for::<T>()
-}));
-schema_of_inner!(Dict<T>, g => schemars::json_schema!({
-    "type": "object",
-    "additionalProperties": g.subschema_for::<T>()
-}));
-schema_of_inner!(Either<S, L>, g => schemars::json_schema!({
-    "anyOf": [g.subschema_for::<S>(), g.subschema_for::<L>()]
-}));
-
-/// What decoding shares.
-struct Cx<'a, 's> {
-    tree: &'a Tree<'s>,
-    root: NodeId,
-    sink: RefCell<&'a mut Sink>,
-}
-
-/// What is wrong with a value; where, once a deserializer has seen it.
-#[derive(Debug)]
-pub(super) struct Error {
-    at: Option<NodeId>,
-    what: What,
-}
-
-#[derive(Debug)]
-enum What {
-    /// It has been said.
-    Silent,
-    Type {
-        expected: Cow<'static, str>,
-        help: Option<&'static str>,
-    },
-    Choice {
-        expected: &'static [&'static str],
-    },
-    Value(String),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.what {
-            What::Silent => f.write_str("bad value"),
-            What::Type { expected, .. } => write!(f, "expected {expected}"),
-            What::Choice { expected } => write!(f, "expected {}", one_of(expected)),
-            What::Value(message) => f.write_str(message),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
-
-impl serde::de::Error for Error {
-    fn custom<T: fmt::Display>(message: T) -> Self {
-        What::Value(message.to_string()).into()
-    }
-    fn invalid_type(_: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        mismatch(expected.to_string())
-    }
-}
-
-impl From<What> for Error {
-    fn from(what: What) -> Self {
-        Self { at: None, what }
-    }
-}
-
-fn mismatch(expected: impl Into<Cow<'static, str>>) -> Error {
-    let expected = expected.into();
-    What::Type {
-        expected,
-        help: None,
-    }
-    .into()
-}
-
-impl Cx<'_, '_> {
-    fn report(&self, error: Error, fallback: NodeId) {
-        let at = error.at.unwrap_or(fallback);
-        let span = self.tree.span(at);
-        let node = self.tree.node(at);
-        let text = |key: Option<NodeId>| self.tree.text(key?);
-        let (name, list) = (text(node.key), text(node.list));
-        let field = match name {
-            Some(name) => format!("`{}`", shorten(name)),
-            None if at == self.root => "a manifest".to_owned(),
-            None => list.map_or("an entry here".to_owned(), |list| {
-                format!("an entry of `{}`", shorten(list))
-            }),
-        };
-        let draft = match error.what {
-            What::Silent => return,
-            What::Type { expected, help } => {
-                let found = found(self.tree, at);
-                let message = format!("{field} takes {expected}, but this is {found}");
-                let mut draft = Draft::error(codes::WRONG_TYPE, span, message);
-                draft = draft.label(format!("expected {expected}"));
-                if let Some(help) = help {
-                    draft = draft.help(help);
-                }
-                draft
-            }
-            What::Choice { expected } => {
-                let word = self.tree.text(at).unwrap_or_default();
-                let message = format!("`{}` is not a value of {field}", shorten(word));
-                let near = self
-                    .sink
-                    .borrow_mut()
-                    .nearest(word, expected.iter().copied());
-                Draft::error(codes::BAD_VALUE, span, message)
-                    .label(format!("expected {}", one_of(expected)))
-                    .suggest(span, near)
-            }
-            What::Value(message) => Draft::error(codes::BAD_VALUE, span, message),
-        };
-        self.sink.borrow_mut().push(draft);
-    }
-
-    fn unknown(&self, key: NodeId, fields: &'static [&'static str]) {
-        let span = self.tree.span(key);
-        let word = self.tree.text(key).unwrap_or_default();
-        let mut sink = self.sink.borrow_mut();
-        let near = alias(word).filter(|word| fields.contains(word));
-        let near = near.or_else(|| sink.nearest(word, fields.iter().copied()));
-        let message = format!("there is no field `{}` here", shorten(word));
-        let draft = Draft::error(codes::UNKNOWN_FIELD, span, message).label("unknown field");
-        sink.push(match near {
-            Some(near) => draft.suggest(span, Some(near)),
-            None => draft.help(format!("the fields here are {}", listed(fields))),
-        });
-    }
-}
-
-/// Words that other tools use for our fields.
-fn alias(word: &str) -> Option<&'static str> {
-    Some(match word {
-        "depends_on" | "dependencies" | "requires" | "after" => "needs",
-        "environment" => "env",
-        "cwd" | "workdir" | "working_directory" | "dir" => "working_dir",
-        "healthcheck" | "health_check" | "readiness" => "health",
-        "run" | "script" | "shell" => "command",
-        "cpus" | "cpu" => "vcpus",
-        "port" => "ports",
-        "isolate" => "isolation",
-        _ => return None,
-    })
-}
-
-fn listed(fields: &[&str]) -> String {
-    let quoted: Vec<_> = fields.iter().map(|field| format!("`{field}`")).collect();
-    quoted.join(", ")
-}
-
-fn shorten(word: &str) -> String {
-    match word.char_indices().nth(60) {
-        Some((at, _)) => format!("{}…", &word[..at]),
-        None => word.to_owned(),
-    }
-}
-
-/// What a node is, for people.
-fn found(tree: &Tree<'_>, at: NodeId) -> String {
-    match tree.kind(at) {
-        Kind::Seq(_) => "a list".to_owned(),
-        Kind::Map(_) => "a map".to_owned(),
-        _ if tree.is_null(at) => "empty".to_owned(),
-        Kind::Scalar(scalar) if scalar.plain => match core(&scalar.text) {
-            Core::Int(_) | Core::Float(_) => format!("the number {}", shorten(&scalar.text)),
-            Core::Bool(_) => format!("`{}`", scalar.text),
-            Core::Text => format!("the text `{}`", shorten(&scalar.text)),
-        },
-        Kind::Scalar(scalar) => format!("the text `{}`", shorten(&scalar.text)),
-        _ => "something else".to_owned(),
-    }
-}
-
-/// A plain scalar by the YAML 1.2 core schema.
-enum Core {
-    Bool(bool),
-    Int(i128),
-    Float(f64),
-    Text,
-}
-
-fn core(text: &str) -> Core {
-    match text {
-        "true" | "True" | "TRUE" => return Core::Bool(true),
-        "false" | "False" | "FALSE" => return Core::Bool(false),
-        ".inf" | ".Inf" | ".INF" | "+.inf" => return Core::Float(f64::INFINITY),
-        "-.inf" | "-.Inf" | "-.INF" => return Core::Float(f64::NEG_INFINITY),
-        ".nan" | ".NaN" | ".NAN" => return Core::Float(f64::NAN),
-        _ => {}
-    }
-    let radix = |prefix, radix| {
-        let digits: &str = text.strip_prefix(prefix)?;
-        let digits = Some(digits).filter(|digits| !digits.starts_with(['+', '-']))?;
-        i128::from_str_radix(digits, radix).ok()
-    };
-    if let Some(number) = radix("0x", 16).or_else(|| radix("0o", 8)) {
-        return Core::Int(number);
-    }
-    let Some(first) = text.trim_start_matches(['+', '-']).bytes().next() else {
-        return Core::Text;
-    };
-    if !(first.is_ascii_digit() || first == b'.') {
-        return Core::Text;
-    }
-    if let Ok(number) = text.parse() {
-        return Core::Int(number);
-    }
-    let number = |c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.' | 'e' | 'E');
-    match text.parse() {
-        Ok(float) if text.chars().all(number) => Core::Float(float),
-        _ => Core::Text,
-    }
 }
 
 /// A node as a serde deserializer.
@@ -681,6 +303,15 @@ impl<'a> SeqAccess<'a> for Parts<'a, '_> {
                     self.de.cx.report(error, self.de.at);
                     Ok(None)
                 }
+                // A list where a map could be: the short form would have been right too.
+                Err(Error {
+                    at: Some(at),
+                    what: What::Type { expected, help },
+                }) if at == self.de.at && self.de.shape() == COMPOUND => {
+                    let expected = format!("a single value or {expected}").into();
+                    let what = What::Type { expected, help };
+                    Err(Error { at: Some(at), what })
+                }
                 done => done.map(Some),
             },
         }
@@ -783,7 +414,7 @@ mod tests {
 
     use super::*;
     use crate::manifest::diagnostic::Source;
-    use crate::manifest::tree::parse;
+    use crate::manifest::parse::parse;
 
     fn value(text: &str) -> serde_yaml::Value {
         let sources = Arc::new(vec![Source::new("x".into(), text.to_owned())]);

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::decode::{Key, List};
+use super::field::{Key, List};
 use super::types::{Manifest, Sandbox, Service};
 use crate::model::{SandboxGoal, ServiceGoal, ServiceKind};
 
@@ -106,7 +106,7 @@ impl<'m> Home<'m> {
         for (key, field) in sandbox.services.value.iter().flat_map(|dict| &dict.0) {
             let service = field
                 .value
-                .as_ref()
+                .as_deref()
                 .or((!field.bad).then_some(&empty.service));
             home.by_name.insert(&key.name, home.services.len());
             home.services.push(Entry {

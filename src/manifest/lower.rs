@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use super::checks::{self, Ports};
 use super::codes;
-use super::decode::{Dict, Either, Field};
 use super::diagnostic::{Draft, Sink, Source, Span};
+use super::field::{Dict, Either, Field};
 use super::index::{Empty, Home, Index};
 use super::interpolate::SecretUses;
 use super::needs::{NeedGraph, Needer, needs};

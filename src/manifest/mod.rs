@@ -2,17 +2,20 @@
 //!
 //! In: manifest files, variables, profiles and what the platforms can do. Out: a [`Loaded`] with the
 //! desired state if there is no error, and a [`Report`] of every problem with its place. The steps:
-//! `read` → `tree` → `interpolate` → `decode` (into `types`) → `lower`. Never stops at the first
+//! `read` → `parse` (into a `tree`) → `interpolate` → `decode` (into `types`) → `lower`. Never stops at the first
 //! error, never touches a platform, and reads nothing but files.
 
 mod checks;
 mod codes;
 mod decode;
 mod diagnostic;
+mod field;
 mod index;
 mod interpolate;
 mod lower;
+mod mismatch;
 mod needs;
+mod parse;
 mod platform;
 mod read;
 mod render;
@@ -117,7 +120,7 @@ fn read_all(request: &Request, sources: &[Source], sink: &mut Sink) -> Loaded {
     let mut root: Option<NodeId> = None;
     for (number, source) in sources.iter().enumerate() {
         let file = u16::try_from(number).unwrap_or(u16::MAX);
-        let parsed = tree::parse(&mut tree, file, &source.text, sink);
+        let parsed = parse::parse(&mut tree, file, &source.text, sink);
         whole &= parsed.whole;
         let over = parsed.root.filter(|over| !tree.is_null(*over));
         root = match (root, over) {

@@ -2,17 +2,20 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use petgraph::algo::tarjan_scc;
+use petgraph::algo::kosaraju_scc;
 use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::EdgeRef;
 
 use super::codes;
-use super::decode::{Either, Field, List};
 use super::diagnostic::{Draft, Sink, Span};
+use super::field::{Either, Field, List};
 use super::index::{Entry, Home, Index};
 use super::tree::{NodeId, Tree};
 use super::types::NeedRule;
 use crate::model::{Condition, Need, NeedTarget, SandboxName, ServiceAddress, ServiceName};
+
+/// Of a long circle, so many edges from its start and from its end are shown.
+const SHOWN: usize = 32;
 
 /// Who has a `needs` list.
 #[derive(Clone, Copy)]
@@ -413,7 +416,8 @@ impl NeedGraph {
                 }
             }
         }
-        for group in tarjan_scc(&self.graph) {
+        // Not Tarjan's: that one recurses as deep as the longest chain of needs.
+        for group in kosaraju_scc(&self.graph) {
             if group.len() > 1 {
                 self.report(&group, sink);
             }
@@ -442,6 +446,9 @@ impl NeedGraph {
         let message = format!("these need each other in a circle: {}", path.join(" → "));
         let mut draft = Draft::error(codes::CYCLE, edges[0].1, message).label(said(&edges[0]));
         for (number, edge) in edges.iter().enumerate().skip(1) {
+            if (SHOWN..edges.len() - SHOWN.min(edges.len())).contains(&number) {
+                continue;
+            }
             let closes = if number + 1 == edges.len() {
                 ", which closes the circle"
             } else {

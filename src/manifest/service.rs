@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::codes::{self, Code};
-use super::decode::{Either, Field, List};
 use super::diagnostic::{Draft, Sink, Span};
+use super::field::{Either, Field, List};
 use super::suggest::one_of;
 use super::tree::{NodeId, Tree};
 use super::types::{Defaults, HealthRule, Port, RestartRule, SIGNALS, Service, StopRule};

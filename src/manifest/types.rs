@@ -10,7 +10,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::decode::{Dict, Either, Field, List};
+use super::field::{Dict, Either, Field, List};
 use crate::model::{
     Condition, HumanDuration, IsolationWish, RestartPolicy, SandboxGoal, ServiceGoal, ServiceKind,
     WatchAction,
@@ -122,7 +122,7 @@ pub(super) struct Sandbox {
     pub profiles: Field<List<String>>,
     /// Its services and tasks, by name.
     #[schemars(extend("propertyNames" = NAMES))]
-    pub services: Field<Dict<Service>>,
+    pub services: Field<Dict<Box<Service>>>,
 }
 
 /// A long-running process, or a task that runs once. Has either `cmd` or `command`.

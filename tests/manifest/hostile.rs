@@ -234,3 +234,26 @@ fn many_services_are_quick() {
     eprintln!("10,000 services in {took:?}");
     assert!(took < BOUND, "{took:?}");
 }
+
+#[test]
+fn a_long_chain_and_a_long_circle() {
+    let mut text = "version: 1\nsandboxes:\n  web:\n    services:\n".to_owned();
+    let length = 20_000;
+    for number in 0..length {
+        let _ = writeln!(
+            text,
+            "      s{number}: {{ cmd: x, needs: [s{}] }}",
+            number + 1
+        );
+    }
+    let chain = format!("{text}      s{length}: {{ cmd: x }}\n");
+    let circle = format!("{text}      s{length}: {{ cmd: x, needs: [s0] }}\n");
+    let begun = Clock::start();
+    assert!(load(&chain).desired.is_some());
+    let loaded = load(&circle);
+    assert_eq!(codes(&loaded), ["M020 5:29"]);
+    let rendered = loaded.report.render_text(false, 80);
+    assert!(begun.elapsed() < BOUND, "{:?}", begun.elapsed());
+    assert!(rendered.len() < 100_000, "{}", rendered.len());
+    assert_eq!(loaded.report.diagnostics[0].related.len(), 63);
+}

@@ -354,3 +354,49 @@ fn one_mistake_does_not_hide_the_next() {
         &["M007 1:1", "M007 3:10", "M004 4:6"],
     );
 }
+
+#[test]
+fn the_stack_is_named_after_its_folder() {
+    let text = "version: 1\nsandboxes: {}\n";
+    let named = |folder: &str| load_files(&[(&format!("{folder}/gabion.yaml"), text)], |_| {});
+    assert_eq!(good(named("my-shop")).stack.as_deref(), Some("my-shop"));
+    let loaded = named("my shop");
+    assert_eq!(codes(&loaded), ["M011 1:1"]);
+    assert_eq!(loaded.stack, None);
+    // It is known even if nothing else is.
+    let broken = load("version: 1\nstack: other\nsandboxes: [\n");
+    assert_eq!(broken.stack.as_deref(), Some("other"));
+    assert!(broken.desired.is_none());
+}
+
+#[test]
+fn secrets_of_platforms_matter_only_where_they_are_used() {
+    let text = "version: 1\nplatforms: { cloud: { kind: sprites, token: '${secret.t}' } }\n\
+                secrets: { t: { env: T } }\nsandboxes: { web: { platform: local } }\n";
+    let loaded = good(load(text));
+    assert_eq!(
+        loaded.platforms.keys().collect::<Vec<_>>(),
+        ["cloud", "local"]
+    );
+    check(
+        &text.replace("platform: local", "platform: cloud"),
+        &["M028 3:22"],
+    );
+}
+
+#[test]
+fn circles_that_go_through_sandboxes() {
+    let text = |one: &str, two: &str| {
+        format!(
+            "version: 1\nsandboxes:\n  a: {{ needs: [{one}], services: {{ x: {{ cmd: x }} }} }}\n  \
+             b: {{ needs: [{two}], services: {{ y: {{ cmd: y, needs: [] }} }} }}\n"
+        )
+    };
+    check(&text("b", ""), &[]);
+    check(&text("b", "a"), &["M020 3:16"]);
+    check(&text("b/y", "a/x"), &["M020 3:16"]);
+    check(
+        &text("b", "").replace("needs: [] }", "needs: [a/x] }"),
+        &["M020 3:16"],
+    );
+}
