@@ -8,19 +8,6 @@ use crate::model::ServiceName;
 use crate::platforms::{LogLine, LogQuery, PlatformError, Result};
 use crate::supervisor;
 
-/// How many lines of evidence a failure shows.
-const EVIDENCE: usize = 10;
-
-/// The last lines that a service wrote; none if they cannot be read.
-pub fn tail(dir: &Path, service: &ServiceName) -> Vec<String> {
-    let query = LogQuery {
-        tail: Some(EVIDENCE),
-        ..LogQuery::default()
-    };
-    let lines = supervisor::stored_logs(dir, service, &query).unwrap_or_default();
-    lines.into_iter().map(|line| line.text).collect()
-}
-
 /// The stored lines; nothing can follow them.
 pub fn stored(
     dir: &Path,

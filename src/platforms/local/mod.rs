@@ -8,6 +8,7 @@ mod folder;
 mod logs;
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -16,8 +17,8 @@ use tokio::sync::mpsc;
 
 use crate::event::Failure;
 use crate::model::{
-    Capabilities, Isolation, Listing, ObservedSandbox, ObservedService, SandboxName, SandboxSpec,
-    SandboxState, Scope, Secrets, ServiceAddress, ServiceKind, ServiceName, ServiceSpec,
+    Capabilities, Health, Isolation, Listing, ObservedSandbox, ObservedService, SandboxName,
+    SandboxSpec, SandboxState, Scope, Secrets, ServiceAddress, ServiceName, ServiceSpec,
     ServiceState, Support,
 };
 use crate::platforms::{Act, LogLine, LogQuery, Observe, PlatformError, Progress, Result};
@@ -192,59 +193,50 @@ impl Local {
         }))
     }
 
-    /// Follows a start until the service is ready, or a task has exited 0.
-    async fn settle(
-        &self,
-        client: &Client,
-        service: &ServiceAddress,
-        spec: &ServiceSpec,
-        mut object: ServiceObject,
-        progress: &dyn Progress,
-    ) -> Result<()> {
+    /// Tells how a start gets on, for as long as it is polled. States shorter than a round trip are
+    /// not seen, so this says nothing about how it ends.
+    async fn follow(client: &Client, service: &ServiceName, progress: &dyn Progress) -> Infallible {
         let mut executed = false;
         let mut told = None;
+        let mut seen = client.get(service).await;
         loop {
-            let state = object.fine_state();
-            if !executed && (object.pid.is_some() || state == ServiceState::Completed) {
+            // The start itself will fail, and say why.
+            let Ok(object) = seen else {
+                return std::future::pending().await;
+            };
+            if object.pid.is_some() && !executed {
                 executed = true;
                 progress.executed();
             }
-            match (state, spec.kind) {
-                (ServiceState::Running, ServiceKind::Service)
-                | (ServiceState::Completed, ServiceKind::Task) => return Ok(()),
-                (ServiceState::Stopped, _) => {
-                    return Err(self.failure(service, "exited before it was ready", &object));
-                }
-                (ServiceState::Failed | ServiceState::BackingOff, _) => {
-                    return Err(self.failure(service, "failed", &object));
-                }
-                _ => {}
+            if let Some(message) = object.message.as_ref().filter(|_| object.message != told) {
+                progress.waiting(message);
             }
-            if object.message != told {
-                if let Some(message) = &object.message {
-                    progress.waiting(message);
-                }
-                told = object.message.clone();
-            }
-            object = client
-                .wait_change(&service.service, object.seq)
-                .await
-                .map_err(refused)?;
+            told.clone_from(&object.message);
+            seen = client.wait_change(service, object.seq).await;
         }
     }
 
-    fn failure(
-        &self,
-        service: &ServiceAddress,
-        otherwise: &str,
-        object: &ServiceObject,
-    ) -> PlatformError {
-        let message = object.message.clone().or_else(|| object.error.clone());
-        PlatformError(Failure {
-            message: message.unwrap_or_else(|| otherwise.to_owned()),
-            log_tail: logs::tail(self.folder(&service.sandbox).path(), &service.service),
-            hint: Some(format!("gabion logs {service}")),
-        })
+    /// Waits until a service that was up already, but not healthy, is so again.
+    async fn healthy(
+        client: &Client,
+        service: &ServiceName,
+        mut object: ServiceObject,
+    ) -> Result<()> {
+        while object.fine_state() == ServiceState::Unhealthy {
+            object = client
+                .wait_change(service, object.seq)
+                .await
+                .map_err(refused)?;
+        }
+        match object.fine_state() {
+            ServiceState::Running | ServiceState::Completed => Ok(()),
+            state => {
+                let message = object.message.or(object.error);
+                Err(PlatformError::new(
+                    message.unwrap_or_else(|| state.word().to_owned()),
+                ))
+            }
+        }
     }
 }
 
@@ -361,11 +353,24 @@ impl Act for Local {
     ) -> Result<()> {
         let client = self.client(&service.sandbox)?;
         let values = values(spec, secrets)?;
-        let object = client
-            .start(&service.service, &values, Until::Executed)
-            .await;
-        self.settle(&client, service, spec, object.map_err(refused)?, progress)
-            .await
+        let name = &service.service;
+        let start = client.start(name, &values, Until::Settled);
+        let started = tokio::select! {
+            started = start => started,
+            // The start's own answer is the one that counts, also when following it breaks off.
+            never = Self::follow(&client, name, progress) => match never {},
+        };
+        let object =
+            started.map_err(|error| refused(error).hint(format!("gabion logs {service}")))?;
+        progress.executed();
+        let limit = spec
+            .health
+            .as_ref()
+            .map_or(Health::default_timeout(), |health| health.timeout);
+        match tokio::time::timeout(limit.0, Self::healthy(&client, name, object)).await {
+            Ok(result) => result,
+            Err(_) => Err(PlatformError::new(format!("not healthy after {limit}"))),
+        }
     }
 
     async fn stop_service(&self, service: &ServiceAddress) -> Result<()> {
@@ -381,7 +386,10 @@ impl Act for Local {
 
     async fn delete_service(&self, service: &ServiceAddress) -> Result<()> {
         let client = self.client(&service.sandbox)?;
-        client.delete(&service.service).await.map_err(refused)
+        match client.delete(&service.service).await {
+            Err(error) if !error.is_not_found() => Err(refused(error)),
+            _ => Ok(()),
+        }
     }
 
     async fn exec(&self, sandbox: &SandboxName, argv: &[String], secrets: &Secrets) -> Result<i32> {
