@@ -49,8 +49,10 @@ fn tidy(schema: &mut Value) {
 /// The field reference in Markdown: one table for each kind of map, then the codes of problems.
 pub fn reference_markdown() -> String {
     let schema = schema();
-    let mut out = String::from("## Fields\n");
-    section(&mut out, "The manifest", &schema);
+    let mut out = String::from(
+        "# The manifest, field by field\n\nGenerated from the Rust types: `gabion schema --markdown`.\n",
+    );
+    section(&mut out, "Top level", &schema);
     let order = [
         "Platform",
         "SecretSource",

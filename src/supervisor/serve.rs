@@ -57,6 +57,7 @@ async fn supervise(store: Store) -> Result<(), ServeError> {
         .await
         .map_err(at("processes of an earlier supervisor"))?;
     let base = base(&store).map_err(at("sandbox.json cannot be read"))?;
+    raise_file_limit();
     let socket = SocketPath::open(store.dir()).map_err(at("the sandbox's folder"))?;
     let listener = bind(socket.path()).map_err(at("the socket cannot be bound"))?;
     let sandbox = Sandbox::new(store, base);
@@ -81,6 +82,21 @@ async fn supervise(store: Store) -> Result<(), ServeError> {
     let _ = tokio::time::timeout(LAST_ANSWERS, serving).await;
     tracing::info!("ends");
     Ok(())
+}
+
+/// Every service takes a few descriptors, and the usual soft limit of 1,024 is soon reached.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    ) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 /// What a supervisor that was killed has left running is killed too: nobody reads its output any
@@ -118,6 +134,7 @@ pub(super) fn base(store: &Store) -> io::Result<Base> {
         user: or(user, "nobody"),
         lang: var("LANG").unwrap_or_else(|| "C.UTF-8".to_owned()),
         workspace: store.workspace()?,
+        file_limit: rustix::process::getrlimit(rustix::process::Resource::Nofile),
     })
 }
 

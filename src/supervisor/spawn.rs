@@ -11,6 +11,7 @@ use std::process::Stdio;
 
 use nix::unistd::{Gid, Uid, User};
 use rustix::fs::Access;
+use rustix::process::{Resource, Rlimit, setrlimit};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::process::Command;
 
@@ -30,6 +31,8 @@ pub(super) struct Base {
     pub lang: String,
     /// The folder that services run in.
     pub workspace: PathBuf,
+    /// How many files they may open: what the supervisor itself was started with.
+    pub file_limit: Rlimit,
 }
 
 /// Why a program could not be executed.
@@ -85,6 +88,7 @@ pub(super) struct Prepared {
     dir: PathBuf,
     env: BTreeMap<String, SecretString>,
     identity: Option<Identity>,
+    file_limit: Rlimit,
 }
 
 impl Prepared {
@@ -125,6 +129,7 @@ impl Prepared {
             dir,
             env,
             identity: user.map(identity).transpose()?.flatten(),
+            file_limit: base.file_limit.clone(),
         };
         prepared.with_argv(spec.program.argv())
     }
@@ -170,11 +175,13 @@ impl Prepared {
         let parent = rustix::process::getpid();
         let dir = self.dir.clone();
         let identity = self.identity.clone();
+        let file_limit = self.file_limit.clone();
         // SAFETY: the closure runs between fork and exec. It only makes system calls, on values that
         // were allocated before the fork.
         unsafe {
             command.pre_exec(move || {
                 rustix::process::setsid()?;
+                setrlimit(Resource::Nofile, file_limit.clone())?;
                 if let Some(note) = &note {
                     // A service can do without: it is only not found should this process be killed.
                     let _ = os::note_identity(&note.file, &note.boot_id);
@@ -281,6 +288,7 @@ mod tests {
             user: "me".into(),
             lang: "C".into(),
             workspace: dir.into(),
+            file_limit: rustix::process::getrlimit(Resource::Nofile),
         }
     }
 

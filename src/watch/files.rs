@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::model::{Desired, ServiceAddress};
 
@@ -29,9 +30,17 @@ const HASH_LIMIT: u64 = 16 << 20;
 pub struct FileWatch {
     notify: RecommendedWatcher,
     hints: mpsc::UnboundedReceiver<()>,
+    /// The burst that was not told yet.
+    burst: Option<Burst>,
     folders: BTreeSet<PathBuf>,
     manifest: BTreeMap<PathBuf, Fingerprint>,
     sources: Vec<Source>,
+}
+
+/// When the first and the last event of a burst came.
+struct Burst {
+    first: Instant,
+    last: Instant,
 }
 
 /// One `watch` path of one service.
@@ -66,6 +75,7 @@ impl FileWatch {
         Ok(Self {
             notify,
             hints,
+            burst: None,
             folders: BTreeSet::new(),
             manifest: BTreeMap::new(),
             sources: Vec::new(),
@@ -95,21 +105,29 @@ impl FileWatch {
     }
 
     /// Returns after a burst of events: once none has come for `quiet`, at most `longest` after the
-    /// first.
+    /// first. Cancel-safe: a burst that was begun is remembered.
     pub async fn burst(&mut self, quiet: Duration, longest: Duration) {
-        if self.hints.recv().await.is_none() {
-            // Cannot happen while `notify` lives; waiting is then left to the other branches.
-            return std::future::pending().await;
-        }
-        let deadline = tokio::time::Instant::now() + longest;
         loop {
-            let until = deadline.min(tokio::time::Instant::now() + quiet);
-            if tokio::time::timeout_at(until, self.hints.recv())
-                .await
-                .is_err()
-            {
-                return;
+            let next = match self.burst {
+                None => self.hints.recv().await,
+                Some(Burst { first, last }) => {
+                    let until = (first + longest).min(last + quiet);
+                    match tokio::time::timeout_at(until, self.hints.recv()).await {
+                        Ok(next) => next,
+                        Err(_) => {
+                            self.burst = None;
+                            return;
+                        }
+                    }
+                }
+            };
+            if next.is_none() {
+                // Cannot happen while `notify` lives; waiting is then left to other branches.
+                return std::future::pending().await;
             }
+            let last = Instant::now();
+            let first = self.burst.as_ref().map_or(last, |burst| burst.first);
+            self.burst = Some(Burst { first, last });
         }
     }
 

@@ -163,10 +163,7 @@ fn every_field_is_described() {
 #[test]
 fn the_reference_has_every_field() {
     let reference = reference_markdown();
-    assert!(expect_file(
-        Path::new("tests/manifest/reference.md"),
-        &reference
-    ));
+    assert!(expect_file(Path::new("docs/manifest.md"), &reference));
     for field in [
         "`health_port`",
         "`env_file`",
