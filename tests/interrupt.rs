@@ -70,8 +70,11 @@ fn an_apply_killed_at_any_event_is_finished_by_the_next() {
 }
 
 fn kill_and_go_on(project: &Project, event: usize, expected: &[(String, String)]) {
-    let mut apply =
-        project.command(&["apply", "--yes", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut apply = project
+        .command(&["apply", "--yes", "--json"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut lines = BufReader::new(apply.stdout.take().unwrap()).lines();
     for _ in 0..event {
         lines.next();
@@ -83,9 +86,16 @@ fn kill_and_go_on(project: &Project, event: usize, expected: &[(String, String)]
     assert_eq!(states(project), expected, "killed at event {event}");
     assert_eq!(sleepers(project), 20, "killed at event {event}");
     let plan = project.ok(&["plan"]);
-    assert!(plan.stdout().contains("No changes"), "killed at event {event}\n{plan}");
+    assert!(
+        plan.stdout().contains("No changes"),
+        "killed at event {event}\n{plan}"
+    );
     project.ok(&["destroy", "--yes"]);
-    assert_eq!(project.processes(), Vec::<u32>::new(), "killed at event {event}");
+    assert_eq!(
+        project.processes(),
+        Vec::<u32>::new(),
+        "killed at event {event}"
+    );
 }
 
 const SLOW: &str = "version: 1
