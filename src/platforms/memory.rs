@@ -56,10 +56,10 @@ pub enum Script {
 
 type Hook = Box<dyn FnMut(&Call, &mut Observed) + Send>;
 
-/// Sandboxes in memory.
-#[derive(Default)]
+/// Sandboxes in memory. A clone is another handle on the same ones.
+#[derive(Clone, Default)]
 pub struct Memory {
-    inner: Mutex<Inner>,
+    inner: Arc<Mutex<Inner>>,
 }
 
 #[derive(Default)]
@@ -94,7 +94,7 @@ impl Memory {
         };
         inner.give_pids();
         Self {
-            inner: Mutex::new(inner),
+            inner: Arc::new(Mutex::new(inner)),
         }
     }
 
@@ -290,6 +290,9 @@ impl Inner {
             .is_some_and(|service| !service.state.is_up());
         if down {
             self.set_state(address, ServiceState::Starting);
+            if let Some(service) = self.service(address) {
+                service.stale = false;
+            }
         }
     }
 

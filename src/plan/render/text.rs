@@ -1,10 +1,15 @@
 //! The text for people: what will happen to what, why, and how long it will take.
 
+use std::time::Duration;
+
 use anstyle::{AnsiColor, Style as Ansi};
 
 use super::super::{Action, Cause, Change, Deed, Forecast, Plan, Step, StepKind, Until};
 use super::value::{self, Line, Tone};
 use crate::model::{Address, show_duration};
+
+/// A forecast below this says nothing that anybody would act on.
+const WORTH_TELLING: Duration = Duration::from_millis(50);
 
 /// How text is laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +81,9 @@ impl Page<'_> {
         );
         let line = if plan.is_empty() && plan.problems.is_empty() {
             format!("No changes. {name}: everything is as the manifest says ({counts}).")
-        } else if plan.services == 0 {
+        } else if let Some(doomed) = self.doomed() {
+            format!("{name}: destroy {doomed}")
+        } else if plan.services == 0 || self.all_new() {
             format!("{name}: {counts}")
         } else {
             format!(
@@ -85,6 +92,27 @@ impl Page<'_> {
             )
         };
         self.wrapped(&line, 0, 0);
+    }
+
+    /// What goes away when the whole stack is destroyed: `2 sandboxes and 4 services`.
+    fn doomed(&self) -> Option<String> {
+        let mut actions = self.plan.actions.iter();
+        let destroys = actions.any(|action| action.cause == Cause::Destroyed);
+        let addresses = self.plan.by_address();
+        let services = addresses.keys().filter(|it| it.service().is_some()).count();
+        let sandboxes = count(addresses.len() - services, "sandbox", "sandboxes");
+        destroys.then(|| match services {
+            0 => sandboxes,
+            _ => format!("{sandboxes} and {}", count(services, "service", "services")),
+        })
+    }
+
+    /// Whether nothing that is wanted is there yet.
+    fn all_new(&self) -> bool {
+        let groups = self.plan.by_address();
+        let services = groups.iter().filter(|(it, _)| it.service().is_some());
+        let added = services.filter(|(_, group)| self.plan.deed(group) == Deed::Add);
+        added.count() == self.plan.services
     }
 
     /// Words, broken at the width; further lines begin at column `indent`.
@@ -334,25 +362,25 @@ impl Page<'_> {
 
     fn summary(&mut self, forecast: Option<&Forecast>) {
         let summary = self.plan.summary();
-        let parts = [
-            (summary.add, "to add"),
-            (summary.change, "to change"),
+        let mut parts = vec![
+            format!("{} to add", summary.add),
+            format!("{} to change", summary.change),
+            format!("{} to delete", summary.delete),
+        ];
+        let others = [
             (summary.restart, "to restart"),
             (summary.start, "to start"),
             (summary.stop, "to stop"),
-            (summary.delete, "to delete"),
         ];
-        let parts: Vec<String> = parts
-            .iter()
-            .filter(|(number, _)| *number > 0)
-            .map(|(number, what)| format!("{number} {what}"))
-            .collect();
+        let others = others.iter().filter(|(number, _)| *number > 0);
+        parts.extend(others.map(|(number, what)| format!("{number} {what}")));
         let actions = count(summary.actions, "action", "actions");
         let mut line = format!("Plan: {} ({actions}).", parts.join(", "));
-        if let Some(forecast) = forecast {
+        if let Some(forecast) = forecast.filter(|it| it.total >= WORTH_TELLING) {
             line.push_str(&format!(" About {}", show_duration(forecast.total)));
-            if forecast.path.len() > 1 {
-                line.push_str(&format!("; longest path: {}", self.path(&forecast.path)));
+            let path = self.path(&forecast.path);
+            if path.len() > 1 {
+                line.push_str(&format!("; longest path: {}", path.join(" → ")));
             }
             line.push('.');
         }
@@ -360,23 +388,20 @@ impl Page<'_> {
         self.wrapped(&line, 0, 0);
     }
 
-    fn path(&self, path: &[usize]) -> String {
-        let name = |at: &usize| {
-            let action = self.plan.actions.get(*at)?;
-            let short = match &action.address {
-                Address::Sandbox(name) => name.to_string(),
-                Address::Service(address) => address.service.to_string(),
-            };
-            Some(format!("{short} {}", action.step.kind()))
-        };
-        let mut names: Vec<String> = path.iter().filter_map(name).collect();
+    /// The steps of a path that take time, shortened in the middle.
+    fn path(&self, path: &[usize]) -> Vec<String> {
+        let actions = path.iter().filter_map(|at| self.plan.actions.get(*at));
+        let mut names: Vec<String> = actions
+            .filter(|action| action.step.kind() != StepKind::Upsert)
+            .map(|action| format!("{} {}", action.address, action.step.kind()))
+            .collect();
         if names.len() > 6 {
             let tail = names.split_off(names.len() - 3);
             names.truncate(2);
             names.push("…".to_owned());
             names.extend(tail);
         }
-        names.join(" → ")
+        names
     }
 }
 
@@ -454,7 +479,8 @@ fn reason(cause: &Cause) -> String {
         Cause::SandboxDown => "its sandbox is down".to_owned(),
         Cause::WantedStopped => "the manifest wants it stopped".to_owned(),
         Cause::Removed => "no longer in the manifest".to_owned(),
-        Cause::Destroyed => "the stack is destroyed".to_owned(),
+        // The header says it once for all.
+        Cause::Destroyed => String::new(),
         Cause::DependencyRestarted {
             dependency: Address::Sandbox(_),
         } => "its sandbox restarts".to_owned(),
