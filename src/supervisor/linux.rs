@@ -143,8 +143,12 @@ fn session_members(session: u32) -> io::Result<Vec<u32>> {
         let Some(pid) = entry?.file_name().to_str().and_then(|n| n.parse().ok()) else {
             continue;
         };
-        let lives = |stat: &Stat| stat.session == session && !matches!(stat.state, 'Z' | 'X');
-        if stat(pid).is_some_and(|stat| lives(&stat)) {
+        // The system call is a hundred times cheaper than reading `stat` of everybody.
+        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let of = raw.and_then(|pid| rustix::process::getsid(Some(pid)).ok());
+        if of.is_some_and(|of| of.as_raw_nonzero().get().unsigned_abs() == session)
+            && stat(pid).is_some_and(|stat| !matches!(stat.state, 'Z' | 'X'))
+        {
             members.push(pid);
         }
     }

@@ -123,18 +123,26 @@ impl Store {
         self.dir.join("run").join(format!("{name}.json"))
     }
 
-    /// Every service, by name. A file that cannot be read is an error: it would else be lost.
+    /// Every service, by name. A definition that is torn is put aside under another name: whoever
+    /// wrote it writes it again. One that cannot be read at all is an error.
     pub(super) fn load(&self) -> io::Result<BTreeMap<ServiceName, Record>> {
         let mut records = BTreeMap::new();
         for name in names_in(&self.dir.join("services"))? {
-            if let Some(record) = read_json(&self.definition_path(&name))? {
-                records.insert(name, record);
+            let path = self.definition_path(&name);
+            match read_json(&path) {
+                Ok(Some(record)) => drop(records.insert(name, record)),
+                Ok(None) => {}
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    tracing::error!(service = %name, %error, "its definition is damaged");
+                    std::fs::rename(&path, path.with_extension("damaged"))?;
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(records)
     }
 
-    /// Keeps a record, durably.
+    /// Keeps a record.
     pub(super) fn save(&self, name: &ServiceName, record: &Record) -> io::Result<()> {
         write_json(&self.definition_path(name), record)
     }
@@ -193,12 +201,15 @@ fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> io::Result<Option<T
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other?,
     };
-    serde_json::from_slice(&bytes)
-        .map(Some)
-        .map_err(|error| io::Error::other(format!("{}: {error}", path.display())))
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+        let message = format!("{}: {error}", path.display());
+        io::Error::new(io::ErrorKind::InvalidData, message)
+    })
 }
 
-/// Writes a file beside `path`, waits for the disk, and moves it into place.
+/// Writes a file beside `path` and moves it into place, so that a killed process leaves the old or
+/// the new one. The disk is not waited for: after a power cut a file may be missing or torn, but
+/// then nothing runs any more either, and the apply that brings the sandbox up writes it again.
 fn write_json<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
     let text = serde_json::to_vec_pretty(value)?;
     let beside = path.with_extension("tmp");
@@ -209,10 +220,5 @@ fn write_json<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
         .mode(0o600)
         .open(&beside)?;
     file.write_all(&text)?;
-    file.sync_all()?;
-    std::fs::rename(&beside, path)?;
-    match path.parent() {
-        Some(parent) => File::open(parent)?.sync_all(),
-        None => Ok(()),
-    }
+    std::fs::rename(&beside, path)
 }
