@@ -75,6 +75,15 @@ pub enum What {
         /// Why.
         failure: Failure,
     },
+    /// An action was left where it is, because the user asked to stop at once. What it began may
+    /// still go on.
+    ActionAbandoned {
+        /// The action.
+        #[serde(flatten)]
+        action: ActionRef,
+        /// Seconds since it began.
+        seconds: f64,
+    },
     /// An action was not tried.
     ActionSkipped {
         /// The action.
@@ -105,11 +114,18 @@ pub enum What {
     },
     /// The manifest does not validate; nothing was changed.
     ManifestInvalid {
+        /// The manifest's file.
+        file: String,
         /// How many errors it has.
         errors: usize,
         /// The errors.
         #[serde(skip)]
         report: Arc<Report>,
+    },
+    /// The manifest validates again.
+    ManifestValid {
+        /// The manifest's file.
+        file: String,
     },
     /// A service was found in a state it should not be in.
     Drift {
@@ -166,6 +182,8 @@ pub struct Outcome {
     pub done: usize,
     /// Actions that failed.
     pub failed: usize,
+    /// Actions that were left where they are.
+    pub abandoned: usize,
     /// Actions that were not tried.
     pub skipped: usize,
     /// Whether the user interrupted it.

@@ -7,7 +7,7 @@
 mod journal;
 mod lock;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;
 
 use futures_util::FutureExt;
@@ -75,6 +75,7 @@ impl Apply<'_> {
         let mut outcome = Outcome::default();
         let (milestones, mut executed) = mpsc::unbounded_channel();
         let mut running = FuturesUnordered::new();
+        let mut began = HashMap::new();
         let mut interrupt = *self.interrupt.borrow();
         loop {
             while interrupt == Interrupt::None && graph.working() < self.parallelism.max(1) {
@@ -82,6 +83,7 @@ impl Apply<'_> {
                     break;
                 };
                 let action = &plan.actions[index];
+                began.insert(index, Instant::now());
                 let reference = reference(action);
                 emit(&self.events, What::ActionStarted(reference.clone()));
                 let ticket = Ticket {
@@ -142,21 +144,12 @@ impl Apply<'_> {
         }
         drop(running);
         for index in graph.abandoned() {
-            outcome.failed += 1;
-            let failure = Failure {
-                message: "abandoned: interrupted while it was running".to_owned(),
-                log_tail: Vec::new(),
-                hint: None,
-            };
+            outcome.abandoned += 1;
             let action = reference(&plan.actions[index]);
-            emit(
-                &self.events,
-                What::ActionFailed {
-                    action,
-                    seconds: 0.0,
-                    failure,
-                },
-            );
+            let seconds = began
+                .get(&index)
+                .map_or(0.0, |began| began.elapsed().as_secs_f64());
+            emit(&self.events, What::ActionAbandoned { action, seconds });
         }
         for index in graph.never_begun() {
             outcome.skipped += 1;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{SandboxName, SandboxSpec, ServiceName, ServiceSpec};
+use super::{SandboxName, SandboxSpec, ServiceGoal, ServiceName, ServiceSpec};
 
 /// Everything that carries one stack's owner mark, on all platforms.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -89,6 +89,9 @@ pub struct ObservedService {
     pub stale: bool,
     /// Where it is in its life.
     pub state: ServiceState,
+    /// What the platform was asked for last. A service that is down although it was asked to run
+    /// ended by itself, and its restart policy decided what became of it.
+    pub goal: ServiceGoal,
     /// The main process, if there is one.
     pub pid: Option<u32>,
     /// When the live process was started.
@@ -110,6 +113,7 @@ impl ObservedService {
             definition: Definition::Echo(spec),
             stale: false,
             state: ServiceState::Stopped,
+            goal: ServiceGoal::Stopped,
             pid: None,
             started_at: None,
             restarts: 0,
@@ -117,6 +121,16 @@ impl ObservedService {
             next_restart_at: None,
             message: None,
         }
+    }
+
+    /// Whether it ended by itself, and its restart policy says what becomes of it.
+    pub fn ended_by_itself(&self) -> bool {
+        self.goal == ServiceGoal::Running
+            && self.last_exit.is_some()
+            && matches!(
+                self.state,
+                ServiceState::Stopped | ServiceState::BackingOff | ServiceState::Failed
+            )
     }
 
     /// The echoed definition, if there is one.

@@ -14,7 +14,7 @@ use super::{Action, Plan, Step};
 use crate::model::{
     Address, Condition, Definition, Desired, Isolation, IsolationWish, Listing, Observed,
     ObservedSandbox, ObservedService, SandboxName, SandboxSpec, SandboxState, ServiceAddress,
-    ServiceKind, ServiceName, ServiceSpec, ServiceState,
+    ServiceGoal, ServiceKind, ServiceName, ServiceSpec, ServiceState,
 };
 
 /// Does one step to an observed state. Errors say why the platform would refuse.
@@ -118,10 +118,12 @@ fn apply_to_service(
         (Step::StartService(_), Some(service)) => {
             service.stale &= service.state.is_up();
             service.state = ServiceState::Running;
+            service.goal = ServiceGoal::Running;
             at_ease(service);
         }
         (Step::RunTask(_), Some(service)) => {
             service.state = ServiceState::Completed;
+            service.goal = ServiceGoal::Running;
             service.stale = false;
             service.pid = None;
             at_ease(service);
@@ -152,6 +154,7 @@ fn upsert(service: &mut ObservedService, spec: &Arc<ServiceSpec>) {
 
 fn stop(service: &mut ObservedService) {
     service.state = ServiceState::Stopped;
+    service.goal = ServiceGoal::Stopped;
     service.stale = false;
     service.pid = None;
     service.started_at = None;

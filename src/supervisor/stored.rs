@@ -35,6 +35,7 @@ fn observed(record: Record) -> ObservedService {
         definition: Definition::Echo(Arc::new(record.definition)),
         stale: false,
         state,
+        goal: record.goal,
         pid: None,
         started_at: None,
         restarts: 0,

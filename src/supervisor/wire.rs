@@ -11,8 +11,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::model::{
-    Definition, Exit, Health, ObservedService, Probe, Program, Secrets, ServiceName, ServiceSpec,
-    ServiceState,
+    Definition, Exit, Health, ObservedService, Probe, Program, Secrets, ServiceGoal, ServiceName,
+    ServiceSpec, ServiceState,
 };
 
 /// The four status words of iris (§4.4).
@@ -218,12 +218,19 @@ impl ServiceObject {
                 .running_revision
                 .is_some_and(|running| running != self.revision),
             state: self.fine_state(),
+            goal: match self.desired.as_str() {
+                "down" => ServiceGoal::Stopped,
+                _ => ServiceGoal::Running,
+            },
             pid: self.pid.filter(|pid| *pid != 0),
             started_at: self.started_at,
             restarts: self.restart_count,
             last_exit: self.last_exit.clone(),
             next_restart_at: self.next_restart_at,
-            message: self.message.clone().or_else(|| self.error.clone()),
+            message: match self.state {
+                Some(_) => self.message.clone(),
+                None => self.message.clone().or_else(|| self.error.clone()),
+            },
         }
     }
 }

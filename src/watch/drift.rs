@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::event::What;
 use crate::model::{
-    Address, Listing, Observed, ObservedService, ServiceAddress, ServiceState, show_duration,
+    Address, Listing, Observed, ObservedService, ServiceAddress, ServiceGoal, ServiceState,
+    show_duration,
 };
 
 /// The changes worth a line: services that died and are back, died, or are gone.
-pub fn between(before: &Observed, after: &Observed) -> Vec<What> {
+pub fn between(before: &Observed, after: &Observed) -> Vec<(Address, String)> {
     let mut found = Vec::new();
     for (name, listing) in &before.sandboxes {
         let Listing::Known(before) = listing else {
@@ -42,14 +42,14 @@ pub fn between(before: &Observed, after: &Observed) -> Vec<What> {
     found
 }
 
-fn drift(address: Address, found: &str) -> What {
-    What::Drift {
-        address,
-        found: found.to_owned(),
-    }
+fn drift(address: Address, found: &str) -> (Address, String) {
+    (address, found.to_owned())
 }
 
 fn change(was: &ObservedService, is: &ObservedService) -> Option<String> {
+    if was.state.is_up() && is.goal == ServiceGoal::Stopped && was.goal != is.goal {
+        return Some("was stopped from outside".to_owned());
+    }
     let exit = is
         .last_exit
         .as_ref()

@@ -62,6 +62,23 @@ pub struct Changes {
     pub sources: Vec<(ServiceAddress, String)>,
 }
 
+impl Changes {
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.manifest.is_empty() && self.sources.is_empty()
+    }
+
+    /// Adds what changed since; each service is named once.
+    pub fn add(&mut self, later: Changes) {
+        self.manifest.extend(later.manifest);
+        for (service, path) in later.sources {
+            if !self.sources.iter().any(|(known, _)| *known == service) {
+                self.sources.push((service, path));
+            }
+        }
+    }
+}
+
 impl FileWatch {
     /// Watches nothing yet.
     pub fn new() -> notify::Result<Self> {

@@ -1,34 +1,36 @@
-//! Leaving deletions out of a plan, until they are allowed.
+//! Leaving actions out of a plan.
 
-use std::collections::BTreeSet;
+use crate::plan::{Action, After, Plan};
 
-use crate::model::Address;
-use crate::plan::{After, Cause, Plan};
-
-/// `plan` without what it does to things that are no longer in the manifest, and what those are.
-pub fn split(mut plan: Plan) -> (Plan, Vec<Address>) {
-    let removed = |index: usize| plan.actions[index].cause == Cause::Removed;
-    let mut held = BTreeSet::new();
-    let mut place = Vec::with_capacity(plan.actions.len());
-    let mut kept = 0;
-    for index in 0..plan.actions.len() {
-        if removed(index) {
-            held.insert(plan.actions[index].address.clone());
-            place.push(None);
-        } else {
-            place.push(Some(kept));
-            kept += 1;
+/// `plan` without the actions that `leave_out` names, and without whatever comes after one of them:
+/// that would be done too early.
+pub fn without(plan: &Plan, leave_out: impl Fn(&Action) -> bool) -> Plan {
+    let mut place: Vec<Option<usize>> = Vec::with_capacity(plan.actions.len());
+    let mut kept = Vec::new();
+    for action in &plan.actions {
+        let after: Option<Vec<After>> = action
+            .after
+            .iter()
+            .map(|after| {
+                place[after.action].map(|action| After {
+                    action,
+                    until: after.until,
+                })
+            })
+            .collect();
+        match after {
+            Some(after) if !leave_out(action) => {
+                place.push(Some(kept.len()));
+                kept.push(Action {
+                    after,
+                    ..action.clone()
+                });
+            }
+            _ => place.push(None),
         }
     }
-    plan.actions.retain(|action| action.cause != Cause::Removed);
-    for action in &mut plan.actions {
-        let moved = action.after.iter().filter_map(|after| {
-            place[after.action].map(|action| After {
-                action,
-                until: after.until,
-            })
-        });
-        action.after = moved.collect();
+    Plan {
+        actions: kept,
+        ..plan.clone()
     }
-    (plan, held.into_iter().collect())
 }

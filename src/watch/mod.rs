@@ -6,20 +6,24 @@
 mod drift;
 mod files;
 mod held;
+mod retry;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
-pub use files::FileWatch;
+use files::{Changes, FileWatch};
+use retry::Retries;
 
-use crate::apply::{Apply, DEFAULT_PARALLELISM, Interrupt, LockError, StackLock};
-use crate::event::{Event, Outcome, What};
+use crate::apply::{Apply, DEFAULT_PARALLELISM, Holder, Interrupt, LockError, StackLock};
+use crate::event::{Event, What};
 use crate::manifest::Loaded;
-use crate::model::{Address, Desired, Observed};
-use crate::plan::{self, Cause, Operation, Options, Plan, PlanError};
+use crate::model::{Address, Desired, Observed, ObservedService};
+use crate::plan::{self, Action, Cause, Operation, Options, Plan, PlanError};
 use crate::platforms::{PlatformError, Platforms};
 
 /// How long events are collected before they are looked at: this long after the last one …
@@ -28,10 +32,6 @@ const QUIET: Duration = Duration::from_millis(100);
 const BURST: Duration = Duration::from_secs(1);
 /// How often files are read even without an event: network file systems send none.
 const FILE_POLL: Duration = Duration::from_secs(5);
-/// Delay before a round that failed is tried again; doubled up to [`MAX_RETRY`].
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-/// Upper bound of the delay.
-const MAX_RETRY: Duration = Duration::from_secs(60);
 /// How long the lock is awaited in one round.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(3600);
 
@@ -84,13 +84,17 @@ pub struct Watcher<W> {
     /// A message says yes to the deletions that were held last.
     consent: mpsc::UnboundedReceiver<()>,
     files: FileWatch,
+    /// File changes that no round has dealt with yet.
+    pending: Changes,
     /// The last manifest that was valid.
-    good: Option<Good>,
+    good: Option<Arc<Good>>,
+    /// Whether the manifest is valid now.
+    valid: bool,
     /// What the platforms showed last.
     last: Option<Observed>,
     /// Deletions that wait for a yes.
     held: Vec<Address>,
-    retry: Option<Retry>,
+    retries: Retries,
 }
 
 struct Good {
@@ -98,11 +102,15 @@ struct Good {
     desired: Desired,
 }
 
-/// A plan that failed is tried again later, and later still each time.
-struct Retry {
-    ids: Vec<String>,
-    due: Instant,
-    delay: Duration,
+/// Why a round is made, which decides what it may do.
+#[derive(Debug, Default)]
+struct Occasion {
+    /// In words: `gabion.yaml changed`. Empty for a look by the clock.
+    reasons: Vec<String>,
+    /// Whether deletions are allowed in this round.
+    delete: bool,
+    /// The first look: its result is told even if there is nothing to do.
+    first: bool,
 }
 
 impl<W: World> Watcher<W> {
@@ -121,61 +129,85 @@ impl<W: World> Watcher<W> {
             interrupt,
             consent,
             files: FileWatch::new()?,
+            pending: Changes::default(),
             good: None,
+            valid: true,
             last: None,
             held: Vec::new(),
-            retry: None,
+            retries: Retries::default(),
         })
     }
 
     /// Watches until the user wishes to end it.
     pub async fn run(&mut self) -> Result<(), WatchError> {
         self.reload()?;
-        self.round(vec!["started watching".to_owned()], false, true)
-            .await?;
+        let reasons = vec!["started watching".to_owned()];
+        self.round(Occasion {
+            reasons,
+            first: true,
+            ..Occasion::default()
+        })
+        .await?;
         let mut last_poll = Instant::now();
         while *self.interrupt.borrow() == Interrupt::None {
+            if !self.pending.is_empty() {
+                self.catch_up().await?;
+                continue;
+            }
             tokio::select! {
                 _ = self.interrupt.changed() => {}
                 () = self.files.burst(QUIET, BURST) => {
-                    self.files_changed().await?;
-                    last_poll = Instant::now();
+                    self.look_at_files()?;
                 }
                 Some(()) = self.consent.recv() => {
-                    let allowed = !std::mem::take(&mut self.held).is_empty();
-                    if allowed {
-                        self.round(vec!["deletion confirmed".to_owned()], true, false).await?;
+                    if !std::mem::take(&mut self.held).is_empty() {
+                        let reasons = vec!["deletion confirmed".to_owned()];
+                        self.round(Occasion { reasons, delete: true, first: false }).await?;
                     }
                 }
                 () = tokio::time::sleep(self.settings.interval) => {
                     if last_poll.elapsed() >= FILE_POLL {
-                        self.files_changed().await?;
                         last_poll = Instant::now();
+                        self.look_at_files()?;
                     }
-                    self.round(Vec::new(), false, false).await?;
+                    self.round(Occasion::default()).await?;
                 }
             }
         }
         Ok(())
     }
 
-    async fn files_changed(&mut self) -> Result<(), WatchError> {
+    /// Notes which files really changed. Says whether there is a new valid manifest.
+    fn look_at_files(&mut self) -> Result<bool, WatchError> {
         let changes = self.files.changes();
-        if !changes.manifest.is_empty() {
+        let manifest = !changes.manifest.is_empty();
+        self.pending.add(changes);
+        if manifest {
             self.reload()?;
-            self.retry = None;
+        }
+        Ok(manifest && self.valid)
+    }
+
+    /// Deals with the file changes that were noted.
+    async fn catch_up(&mut self) -> Result<(), WatchError> {
+        let changes = std::mem::take(&mut self.pending);
+        if !changes.manifest.is_empty() && self.valid {
+            self.retries.clear();
             let reasons = changes
                 .manifest
                 .iter()
                 .map(|file| format!("{file} changed"))
                 .collect();
-            self.round(reasons, false, false).await?;
+            self.round(Occasion {
+                reasons,
+                ..Occasion::default()
+            })
+            .await?;
         }
         for (service, path) in changes.sources {
             let address = Address::Service(service);
             let cause = Cause::FileChanged { path: path.clone() };
-            let reasons = vec![format!("{path} changed")];
-            self.act(reasons, |desired, observed| {
+            self.act(vec![format!("{path} changed")], |desired, observed| {
                 plan::operate(desired, observed, Operation::Restart, &[address], cause)
             })
             .await?;
@@ -188,11 +220,23 @@ impl<W: World> Watcher<W> {
         let mut loaded = self.world.load()?;
         let desired = loaded.desired.take();
         self.files.follow(&loaded.files, desired.as_ref());
+        let file = loaded
+            .files
+            .first()
+            .map(|file| file.display().to_string())
+            .unwrap_or_default();
+        let was_valid = std::mem::replace(&mut self.valid, desired.is_some());
         match desired {
-            Some(desired) => self.good = Some(Good { loaded, desired }),
+            Some(desired) => {
+                self.good = Some(Arc::new(Good { loaded, desired }));
+                if !was_valid {
+                    self.emit(What::ManifestValid { file });
+                }
+            }
             None => {
                 let report = Arc::new(std::mem::take(&mut loaded.report));
                 self.emit(What::ManifestInvalid {
+                    file,
                     errors: report.error_count(),
                     report,
                 });
@@ -201,80 +245,83 @@ impl<W: World> Watcher<W> {
         Ok(())
     }
 
-    /// Looks, and does what is to be done. `first` tells the result even if that is nothing.
-    async fn round(
-        &mut self,
-        reasons: Vec<String>,
-        delete: bool,
-        first: bool,
-    ) -> Result<(), WatchError> {
-        let delete = delete || self.settings.allow_delete;
-        let retry_pending = self
-            .retry
-            .as_ref()
-            .is_some_and(|retry| Instant::now() < retry.due);
-        let Some(good) = &self.good else {
+    /// Looks, and does what is to be done.
+    async fn round(&mut self, occasion: Occasion) -> Result<(), WatchError> {
+        let Some(good) = self.good.clone() else {
             return Ok(());
         };
-        let mut platforms = self.world.platforms(&good.loaded, &good.desired.stack)?;
-        let observed = platforms.observe(&good.desired).await?;
-        if let Some(last) = &self.last {
-            for what in drift::between(last, &observed) {
-                self.emit(what);
-            }
-        }
-        let plan = plan::plan(&good.desired, &observed, &Options::default())?;
-        let (plan, held) = if delete {
-            (plan, Vec::new())
-        } else {
-            held::split(plan)
-        };
+        let observed = self.observe(&good).await?;
+        self.tell_drift(&observed, &BTreeSet::new());
+        let by_clock = occasion.reasons.is_empty();
+        let whole = plan::plan(&good.desired, &observed, &Options::default())?;
+        let keep = self.rule(&observed, by_clock, occasion.delete);
+        let plan = held::without(&whole, |action| !keep(action));
+        drop(keep);
         self.last = Some(observed);
-        if held != self.held {
-            self.held.clone_from(&held);
-            if !held.is_empty() {
-                self.emit(What::DeletionsHeld { addresses: held });
-            }
-        }
-        let same_as_failed = self
-            .retry
-            .as_ref()
-            .is_some_and(|retry| retry.ids == ids(&plan));
-        if first {
+        self.tell_held(&whole, &plan);
+        if occasion.first {
             let files = self.files.count();
             self.emit(What::WatchStarted {
                 plan: Arc::new(plan.clone()),
                 files,
             });
         }
-        if plan.is_empty() || (same_as_failed && retry_pending) {
-            if plan.is_empty() {
-                self.retry = None;
-            }
+        if plan.is_empty() {
             return Ok(());
         }
-        self.act(reasons, move |desired, observed| {
-            let plan = plan::plan(desired, observed, &Options::default())?;
-            Ok(if delete { plan } else { held::split(plan).0 })
+        let allowed: BTreeSet<String> = plan.actions.iter().map(Action::id).collect();
+        self.act(occasion.reasons, move |desired, observed| {
+            let whole = plan::plan(desired, observed, &Options::default())?;
+            Ok(held::without(&whole, |action| {
+                !allowed.contains(&action.id())
+            }))
         })
         .await
     }
 
-    /// Takes the lock, looks again, and carries out what `make` plans.
+    /// Which actions a round may take. A look by the clock leaves alone what the supervisor has
+    /// decided about already, and what failed a moment ago.
+    fn rule<'a>(
+        &'a self,
+        observed: &'a Observed,
+        by_clock: bool,
+        delete: bool,
+    ) -> impl Fn(&Action) -> bool + 'a {
+        let now = Instant::now();
+        move |action| {
+            if action.cause == Cause::Removed {
+                return delete || self.settings.allow_delete;
+            }
+            if !by_clock {
+                return true;
+            }
+            let decided = match (&action.cause, &action.address) {
+                (Cause::NotRunning { .. }, Address::Service(service)) => observed
+                    .known(&service.sandbox)
+                    .and_then(|sandbox| sandbox.services.get(&service.service))
+                    .is_some_and(ObservedService::ended_by_itself),
+                _ => false,
+            };
+            !decided && self.retries.is_due(&action.address, now)
+        }
+    }
+
+    /// Takes the lock, looks again, and carries out what `make` plans. Files and drift are still
+    /// looked at meanwhile: a new manifest ends the round, and the next one goes on from there.
     async fn act(
         &mut self,
         reasons: Vec<String>,
         make: impl FnOnce(&Desired, &Observed) -> Result<Plan, PlanError>,
     ) -> Result<(), WatchError> {
-        let Some(good) = &self.good else {
+        let Some(good) = self.good.clone() else {
             return Ok(());
         };
+        let mut interrupt = self.interrupt.clone();
         let path = self.world.lock_file(&good.desired.stack)?;
-        let waits = |holder: Option<&crate::apply::Holder>| {
+        let waits = |holder: Option<&Holder>| {
             let command = holder.map_or("another process", |holder| holder.command.as_str());
             tracing::info!("waits for the stack's lock, held by {command}");
         };
-        let mut interrupt = self.interrupt.clone();
         let lock = tokio::select! {
             lock = StackLock::acquire(&path, "gabion watch", LOCK_TIMEOUT, waits) => lock?,
             _ = interrupt.changed() => return Ok(()),
@@ -285,53 +332,91 @@ impl<W: World> Watcher<W> {
         if plan.is_empty() {
             return Ok(());
         }
+        let touched: BTreeSet<Address> = plan
+            .actions
+            .iter()
+            .map(|action| action.address.clone())
+            .collect();
         self.emit(What::RoundStarted {
             reasons,
             plan: Arc::clone(&plan),
         });
+        let (end, wish) = watch::channel(Interrupt::None);
         let apply = Apply {
             platforms: &platforms,
             secrets: &good.loaded.secrets,
             parallelism: DEFAULT_PARALLELISM,
-            interrupt: self.interrupt.clone(),
+            interrupt: wish,
             events: self.events.clone(),
         };
-        let outcome = apply.run(&plan).await;
-        self.last = Some(platforms.observe(&good.desired).await?);
+        let mut running = pin!(apply.run(&plan));
+        let outcome = loop {
+            tokio::select! {
+                outcome = &mut running => break outcome,
+                _ = interrupt.changed() => drop(end.send_replace(Interrupt::Abort)),
+                () = self.files.burst(QUIET, BURST) => {
+                    if self.look_at_files()? {
+                        end.send_replace(Interrupt::Abort);
+                    }
+                }
+                () = tokio::time::sleep(self.settings.interval) => {
+                    let observed = self.observe(&good).await?;
+                    self.tell_drift(&observed, &touched);
+                    self.last = Some(observed);
+                }
+            }
+        };
         drop(lock);
-        self.remember(&plan, &outcome);
+        let after = self.observe(&good).await?;
+        self.tell_drift(&after, &touched);
+        if !outcome.interrupted {
+            let left = plan::plan(&good.desired, &after, &Options::default())?;
+            let left = left
+                .actions
+                .into_iter()
+                .map(|action| action.address)
+                .collect();
+            self.retries.remember(&touched, &left, Instant::now());
+        }
+        self.last = Some(after);
         Ok(())
     }
 
-    fn remember(&mut self, plan: &Plan, outcome: &Outcome) {
-        if outcome.is_success() {
-            self.retry = None;
-            return;
+    async fn observe(&self, good: &Good) -> Result<Observed, WatchError> {
+        let mut platforms = self.world.platforms(&good.loaded, &good.desired.stack)?;
+        Ok(platforms.observe(&good.desired).await?)
+    }
+
+    /// Tells what happened since the last look, but for the addresses that we are at work on.
+    fn tell_drift(&self, observed: &Observed, ours: &BTreeSet<Address>) {
+        let Some(last) = &self.last else { return };
+        for (address, found) in drift::between(last, observed) {
+            if !ours.contains(&address) {
+                self.emit(What::Drift { address, found });
+            }
         }
-        // What is left to do after a failure is what the next look plans.
-        let delay = match &self.retry {
-            Some(retry) => (retry.delay * 2).min(MAX_RETRY),
-            None => FIRST_RETRY,
+    }
+
+    /// Tells which deletions are left out, once.
+    fn tell_held(&mut self, whole: &Plan, kept: &Plan) {
+        let removed = |plan: &Plan| -> BTreeSet<Address> {
+            let actions = plan
+                .actions
+                .iter()
+                .filter(|action| action.cause == Cause::Removed);
+            actions.map(|action| action.address.clone()).collect()
         };
-        let left = self
-            .good
-            .as_ref()
-            .zip(self.last.as_ref())
-            .and_then(|(good, last)| plan::plan(&good.desired, last, &Options::default()).ok());
-        let ids = ids(left.as_ref().unwrap_or(plan));
-        self.retry = Some(Retry {
-            ids,
-            due: Instant::now() + delay,
-            delay,
-        });
+        let held: Vec<Address> = removed(whole).difference(&removed(kept)).cloned().collect();
+        if held != self.held {
+            self.held.clone_from(&held);
+            if !held.is_empty() {
+                self.emit(What::DeletionsHeld { addresses: held });
+            }
+        }
     }
 
     fn emit(&self, what: What) {
         // A receiver that went away only means that nobody listens any more.
         let _ = self.events.send(Event::now(what));
     }
-}
-
-fn ids(plan: &Plan) -> Vec<String> {
-    plan.actions.iter().map(plan::Action::id).collect()
 }

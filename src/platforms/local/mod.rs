@@ -208,7 +208,12 @@ impl Local {
                 executed = true;
                 progress.executed();
             }
-            if let Some(message) = object.message.as_ref().filter(|_| object.message != told) {
+            let starting = object.fine_state() == ServiceState::Starting;
+            if let Some(message) = object
+                .message
+                .as_ref()
+                .filter(|_| starting && object.message != told)
+            {
                 progress.waiting(message);
             }
             told.clone_from(&object.message);
