@@ -95,7 +95,11 @@ async fn operate(
         success,
     };
     if plan.is_empty() && plan.problems.is_empty() && !args.json {
-        super::context::print("Nothing to do: they are so already.\n")?;
+        super::context::print(match operation {
+            Operation::Start => "Nothing to do: already running.\n",
+            Operation::Stop => "Nothing to do: already stopped.\n",
+            Operation::Restart => "Nothing to do: there is nothing to restart.\n",
+        })?;
         return Ok(ExitCode::SUCCESS);
     }
     for problem in &plan.problems {

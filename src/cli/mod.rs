@@ -20,6 +20,7 @@ mod run;
 mod schema;
 mod status;
 mod supervise;
+mod terminal;
 mod validate;
 mod watch;
 mod watch_lines;

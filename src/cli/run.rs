@@ -11,7 +11,7 @@ use super::context::{Context, count, print};
 use super::error::{Error, INTERRUPTED, Result};
 use super::progress::{Mode, Reporter};
 use crate::apply::{Apply, DEFAULT_PARALLELISM, Holder, Interrupt, StackLock};
-use crate::event::Outcome;
+use crate::event::{Event, Outcome, What};
 use crate::manifest::Loaded;
 use crate::model::{HumanDuration, show_duration};
 use crate::plan::{self, Plan, render};
@@ -95,10 +95,11 @@ impl Execution<'_> {
             ))?;
         }
         if plan.is_empty() && !self.args.json {
-            return Ok(self.nothing_done(plan));
+            return Ok(verdict(plan));
         }
         if !self.args.yes && !confirm(question).await? {
-            return Err(Error::failed("not confirmed; nothing was changed"));
+            eprintln!("Nothing was changed.");
+            return Ok(ExitCode::FAILURE);
         }
         self.run(plan).await
     }
@@ -108,19 +109,11 @@ impl Execution<'_> {
         let outcome = self.carry_out(plan).await?;
         Ok(if outcome.interrupted {
             ExitCode::from(INTERRUPTED)
-        } else if outcome.is_success() && plan.problems.is_empty() {
-            ExitCode::SUCCESS
+        } else if outcome.is_success() {
+            verdict(plan)
         } else {
             ExitCode::FAILURE
         })
-    }
-
-    fn nothing_done(&self, plan: &Plan) -> ExitCode {
-        if plan.problems.is_empty() {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        }
     }
 
     async fn carry_out(&self, plan: &Plan) -> Result<Outcome> {
@@ -147,12 +140,12 @@ impl Execution<'_> {
             tracing::warn!("the journal was not written: {error}");
         }
         if !self.args.json {
-            self.report(plan, &outcome)?;
+            self.report(plan, &outcome, &seen)?;
         }
         Ok(outcome)
     }
 
-    fn report(&self, plan: &Plan, outcome: &Outcome) -> Result<()> {
+    fn report(&self, plan: &Plan, outcome: &Outcome, seen: &[Event]) -> Result<()> {
         let actions = count(plan.actions.len(), "action");
         let took = show_duration(Duration::from_secs_f64(outcome.seconds));
         if outcome.is_success() {
@@ -165,19 +158,48 @@ impl Execution<'_> {
             skipped,
             ..
         } = outcome;
-        let verdict = if outcome.interrupted {
-            "Interrupted"
+        let mut text = if outcome.interrupted {
+            format!(
+                "Interrupted: {done} of {actions} done, {failed} failed, {skipped} not tried.\n"
+            )
         } else {
-            "Failed"
+            format!(
+                "Failed: {failed} of {actions}; {done} done, {skipped} not tried. Nothing was rolled \
+                 back.\n"
+            )
         };
-        let mut stderr = std::io::stderr().lock();
-        writeln!(
-            stderr,
-            "\n{verdict}: {failed} of {actions} failed; {done} done, {skipped} not tried. Nothing \
-             was rolled back.\nThe next apply goes on from what is really there."
-        )?;
-        Ok(())
+        let logged = with_evidence(seen);
+        if logged.is_empty() {
+            text.push_str("The next apply goes on from what is really there.\n");
+        } else {
+            let who = if logged.len() == 1 { "it" } else { "they" };
+            let logged = logged.join(" ");
+            text.push_str(&format!(
+                "See everything {who} said with: gabion logs {logged}\n"
+            ));
+        }
+        Ok(write!(std::io::stderr().lock(), "\n{text}")?)
     }
+}
+
+/// The exit code when everything in `plan` was done.
+fn verdict(plan: &Plan) -> ExitCode {
+    if plan.problems.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// The services that failed and wrote something.
+fn with_evidence(seen: &[Event]) -> Vec<String> {
+    let address = |event: &Event| match &event.what {
+        What::ActionFailed {
+            action, failure, ..
+        } => (!failure.log_tail.is_empty()).then(|| action.address.to_string()),
+        _ => None,
+    };
+    seen.iter().filter_map(address).collect()
 }
 
 /// First signal: start nothing new. Second: stop at once.
@@ -202,7 +224,8 @@ pub async fn forward_signals(interrupt: watch::Sender<Interrupt>) {
     std::future::pending::<()>().await;
 }
 
-/// Asks on stderr and reads one line from stdin; anything but `y` or `yes` is a no.
+/// Asks on stderr and reads one line from stdin; anything but `y` or `yes` is a no. Ctrl-C ends it
+/// before anything was done.
 pub async fn confirm(question: &str) -> Result<bool> {
     eprint!("{question} [y/N] ");
     std::io::stderr().flush()?;
@@ -213,7 +236,13 @@ pub async fn confirm(question: &str) -> Result<bool> {
         let read = std::io::stdin().lock().read_line(&mut line);
         sender.send(read.map(|_| line))
     });
-    let line = receiver.await.map_err(|_| Error::Interrupted)??;
+    let line = tokio::select! {
+        line = receiver => line.map_err(|_| Error::Interrupted)??,
+        _ = tokio::signal::ctrl_c() => {
+            eprintln!();
+            return Err(Error::Interrupted);
+        }
+    };
     if line.is_empty() {
         eprintln!();
         return Err(Error::Usage {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use crate::model::ServiceName;
@@ -11,10 +12,11 @@ use crate::supervisor;
 /// How many lines of evidence a failure shows.
 const EVIDENCE: usize = 10;
 
-/// The last lines that a service wrote; none if they cannot be read.
-pub fn tail(dir: &Path, service: &ServiceName) -> Vec<String> {
+/// The last lines that a service wrote since then; none if they cannot be read.
+pub fn tail(dir: &Path, service: &ServiceName, since: Timestamp) -> Vec<String> {
     let query = LogQuery {
         tail: Some(EVIDENCE),
+        since: Some(since),
         ..LogQuery::default()
     };
     let lines = supervisor::stored_logs(dir, service, &query).unwrap_or_default();

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use crate::event::Failure;
@@ -198,9 +199,11 @@ impl Local {
         client: &Client,
         service: &ServiceAddress,
         spec: &ServiceSpec,
-        mut object: ServiceObject,
+        (asked, mut object): (Timestamp, ServiceObject),
         progress: &dyn Progress,
     ) -> Result<()> {
+        // What an earlier run wrote is no evidence; one that is joined half-way began before.
+        let since = object.started_at.map_or(asked, |began| began.min(asked));
         let mut executed = false;
         let mut told = None;
         loop {
@@ -213,10 +216,15 @@ impl Local {
                 (ServiceState::Running, ServiceKind::Service)
                 | (ServiceState::Completed, ServiceKind::Task) => return Ok(()),
                 (ServiceState::Stopped, _) => {
-                    return Err(self.failure(service, "exited before it was ready", &object));
+                    return Err(self.failure(
+                        service,
+                        "exited before it was ready",
+                        &object,
+                        since,
+                    ));
                 }
                 (ServiceState::Failed | ServiceState::BackingOff, _) => {
-                    return Err(self.failure(service, "failed", &object));
+                    return Err(self.failure(service, "failed", &object, since));
                 }
                 _ => {}
             }
@@ -238,11 +246,16 @@ impl Local {
         service: &ServiceAddress,
         otherwise: &str,
         object: &ServiceObject,
+        since: Timestamp,
     ) -> PlatformError {
         let message = object.message.clone().or_else(|| object.error.clone());
         PlatformError(Failure {
             message: message.unwrap_or_else(|| otherwise.to_owned()),
-            log_tail: logs::tail(self.folder(&service.sandbox).path(), &service.service),
+            log_tail: logs::tail(
+                self.folder(&service.sandbox).path(),
+                &service.service,
+                since,
+            ),
             hint: Some(format!("gabion logs {service}")),
         })
     }
@@ -361,10 +374,12 @@ impl Act for Local {
     ) -> Result<()> {
         let client = self.client(&service.sandbox)?;
         let values = values(spec, secrets)?;
+        let asked = Timestamp::now();
         let object = client
             .start(&service.service, &values, Until::Executed)
-            .await;
-        self.settle(&client, service, spec, object.map_err(refused)?, progress)
+            .await
+            .map_err(refused)?;
+        self.settle(&client, service, spec, (asked, object), progress)
             .await
     }
 
