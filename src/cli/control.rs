@@ -42,8 +42,8 @@ pub struct StartArgs {
   gabion stop web/api
   gabion stop web data/redis
 
-They stay stopped until the next apply, start or watch round. To keep one stopped for good, write
-`state: stopped` in the manifest.")]
+They stay stopped until the next apply, start or watch round. To keep one
+stopped for good, write `state: stopped` in the manifest.")]
 pub struct StopArgs {
     #[command(flatten)]
     control: ControlArgs,

@@ -13,7 +13,8 @@ use crate::plan::{self, Options};
   gabion destroy
   gabion destroy --yes
 
-Private workspaces and logs go with their sandbox; a folder named as `workspace` stays.")]
+Private workspaces and logs go with their sandbox; a folder named as `workspace`
+stays.")]
 pub struct DestroyArgs {
     #[command(flatten)]
     run: RunArgs,

@@ -40,6 +40,7 @@ use error::Result;
     version,
     about,
     propagate_version = true,
+    max_term_width = 80,
     disable_help_subcommand = true,
     after_help = "Examples:
   gabion init                   write a starter gabion.yaml

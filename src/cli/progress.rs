@@ -250,15 +250,13 @@ impl<'a> Reporter<'a> {
                 text.push_str(&format!("\n      {} {part}", dim("│")));
             }
         }
-        match &failure.hint {
-            // What it wrote is shown, and where the rest is comes at the end.
-            Some(hint) if hint.starts_with("gabion logs") => {
-                if failure.log_tail.is_empty() {
-                    text.push_str(&format!("\n      {}", dim("it wrote nothing")));
-                }
-            }
-            Some(hint) => text.push_str(&format!("\n      {} {hint}", dim("next:"))),
-            None => {}
+        // What it wrote is shown, and where the rest is comes at the end.
+        let logged = |hint: &&String| hint.starts_with("gabion logs");
+        let next = failure.hint.as_ref().filter(|hint| !logged(hint));
+        if let Some(hint) = next {
+            text.push_str(&format!("\n      {} {hint}", dim("next:")));
+        } else if failure.hint.is_some() && failure.log_tail.is_empty() {
+            text.push_str(&format!("\n      {}", dim("it wrote nothing")));
         }
         self.finish(bar, &text)
     }

@@ -227,6 +227,8 @@ pub async fn forward_signals(interrupt: watch::Sender<Interrupt>) {
 /// Asks on stderr and reads one line from stdin; anything but `y` or `yes` is a no. Ctrl-C ends it
 /// before anything was done.
 pub async fn confirm(question: &str) -> Result<bool> {
+    // Before the question is seen: an answer to it may be Ctrl-C.
+    let mut interrupted = signal(SignalKind::interrupt())?;
     eprint!("{question} [y/N] ");
     std::io::stderr().flush()?;
     let (sender, receiver) = tokio::sync::oneshot::channel();
@@ -238,7 +240,7 @@ pub async fn confirm(question: &str) -> Result<bool> {
     });
     let line = tokio::select! {
         line = receiver => line.map_err(|_| Error::Interrupted)??,
-        _ = tokio::signal::ctrl_c() => {
+        _ = interrupted.recv() => {
             eprintln!();
             return Err(Error::Interrupted);
         }

@@ -24,8 +24,9 @@ use crate::watch::{Settings, WatchError, Watcher, World};
   gabion watch --allow-delete            also delete what leaves the manifest
   gabion watch --on-exit stop            take everything down with Ctrl-C
 
-Follows the manifest, the files it reads, the `watch` paths of its services, and the services
-themselves. While the manifest is not valid, everything stays as it is.")]
+Follows the manifest, the files it reads, the `watch` paths of its services, and
+the services themselves. While the manifest is not valid, everything stays as it
+is.")]
 pub struct WatchArgs {
     /// Delete what is no longer in the manifest; without it, only after a yes
     #[arg(long, env = "GABION_ALLOW_DELETE", hide_env = true,

@@ -79,7 +79,13 @@ impl Page<'_> {
             count(plan.sandboxes, "sandbox", "sandboxes"),
             count(plan.services, "service", "services")
         );
-        let line = if plan.is_empty() && plan.problems.is_empty() {
+        let quiet = plan.is_empty() && plan.problems.is_empty();
+        let line = if quiet && plan.unchanged < plan.services {
+            format!(
+                "No changes to what was named. {name}: {} of {} as they should be",
+                plan.unchanged, plan.services
+            )
+        } else if quiet {
             format!("No changes. {name}: everything is as the manifest says ({counts}).")
         } else if let Some(doomed) = self.doomed() {
             format!("{name}: destroy {doomed}")
