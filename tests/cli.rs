@@ -223,6 +223,9 @@ sandboxes:
         &[&["apply", "box/dependent", "--yes"], &["status"]],
     );
     golden!(project, text);
+    // Evidence is what this run wrote, not what an earlier one did.
+    let again = project.run(&["apply", "box/broken", "--yes"]);
+    assert_eq!(again.stderr().matches("a reason").count(), 1, "{again}");
     let run = project.run(&["apply", "box/silent", "--yes"]);
     assert_eq!(run.code(), Some(1), "{run}");
 }
