@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 pub use journal::Journal;
 pub use lock::{Holder, LockError, StackLock};
 
-use crate::event::{ActionRef, Event, Failure, Outcome, SkipReason, What};
+use crate::event::{ActionRef, Event, Outcome, SkipReason, What};
 use crate::model::{Address, SandboxName, Secrets, ServiceAddress};
 use crate::plan::{Action, Plan, Step, Until};
 use crate::platforms::{Act, PlatformError, Platforms, Progress};

@@ -15,8 +15,8 @@ use crate::plan::{self, Options};
   gabion apply web/api                   only this service and what it needs
   gabion apply --yes --json              events for machines, one per line
 
-The first Ctrl-C starts nothing new and awaits what is running; the second stops at once.
-Either way the next apply goes on from what is really there.")]
+The first Ctrl-C starts nothing new and awaits what is running; the second stops
+at once. Either way the next apply goes on from what is really there.")]
 pub struct ApplyArgs {
     /// Apply only these sandboxes and services, and what they need
     #[arg(value_name = "ADDRESS", add = super::address::completer())]

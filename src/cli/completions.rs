@@ -13,7 +13,8 @@ use crate::model::Desired;
   gabion completions fish > ~/.config/fish/completions/gabion.fish
   source <(gabion completions zsh)
 
-Names of sandboxes and services are completed from the manifest of the current folder.")]
+Names of sandboxes and services are completed from the manifest of the current
+folder.")]
 pub struct CompletionsArgs {
     /// The shell: bash, elvish, fish, powershell or zsh
     #[arg(value_parser = ["bash", "elvish", "fish", "powershell", "zsh"])]

@@ -126,16 +126,21 @@ impl Context {
 
     /// The manifest with every problem found in it.
     pub fn load(&self) -> Result<Loaded> {
+        Ok(self.load_files(self.files()?))
+    }
+
+    /// As [`Context::load`], from these files.
+    pub fn load_files(&self, files: Vec<PathBuf>) -> Loaded {
         let env: BTreeMap<String, String> = std::env::vars_os()
             .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
             .collect();
-        Ok(manifest::load(&manifest::Request {
-            files: self.files()?,
+        manifest::load(&manifest::Request {
+            files,
             env,
             vars: self.global.vars.iter().cloned().collect(),
             profiles: self.global.profiles.iter().cloned().collect(),
             platforms: vec![&local::CAPABILITIES],
-        }))
+        })
     }
 
     /// The manifest, if it is valid; its problems are shown on stderr.

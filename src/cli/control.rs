@@ -42,8 +42,8 @@ pub struct StartArgs {
   gabion stop web/api
   gabion stop web data/redis
 
-They stay stopped until the next apply, start or watch round. To keep one stopped for good, write
-`state: stopped` in the manifest.")]
+They stay stopped until the next apply, start or watch round. To keep one
+stopped for good, write `state: stopped` in the manifest.")]
 pub struct StopArgs {
     #[command(flatten)]
     control: ControlArgs,
@@ -95,7 +95,11 @@ async fn operate(
         success,
     };
     if plan.is_empty() && plan.problems.is_empty() && !args.json {
-        super::context::print("Nothing to do: they are so already.\n")?;
+        super::context::print(match operation {
+            Operation::Start => "Nothing to do: already running.\n",
+            Operation::Stop => "Nothing to do: already stopped.\n",
+            Operation::Restart => "Nothing to do: there is nothing to restart.\n",
+        })?;
         return Ok(ExitCode::SUCCESS);
     }
     for problem in &plan.problems {

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::context::Context;
+use super::context::{Context, print};
 use super::error::Result;
 use super::run::{self, Execution, RunArgs};
 use crate::model::Desired;
@@ -13,10 +13,16 @@ use crate::plan::{self, Options};
   gabion destroy
   gabion destroy --yes
 
-Private workspaces and logs go with their sandbox; a folder named as `workspace` stays.")]
+Private workspaces and logs go with their sandbox; a folder named as `workspace`
+stays.")]
 pub struct DestroyArgs {
     #[command(flatten)]
     run: RunArgs,
+}
+
+/// What is said when there is nothing of a stack to remove.
+pub fn nothing(stack: &str) -> String {
+    format!("Nothing to destroy: nothing of stack `{stack}` is there.\n")
 }
 
 pub async fn run(context: &Context, args: &DestroyArgs) -> Result<ExitCode> {
@@ -30,6 +36,12 @@ pub async fn run(context: &Context, args: &DestroyArgs) -> Result<ExitCode> {
         targets: Vec::new(),
     };
     let plan = plan::plan(&Desired::empty(stack.clone()), &observed, &options)?;
+    if plan.is_empty() && plan.problems.is_empty() && !args.run.json {
+        print(&nothing(&stack))?;
+        drop(lock);
+        context.tidy_home(&stack)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let execution = Execution {
         context,
         loaded: &loaded,

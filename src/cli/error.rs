@@ -44,8 +44,8 @@ pub enum Error {
     /// A bug of ours.
     #[error("{0}")]
     Plan(#[from] PlanError),
-    /// The user said no, or interrupted.
-    #[error("interrupted")]
+    /// The user interrupted before anything was done.
+    #[error("interrupted; nothing was changed")]
     Interrupted,
     /// Whoever reads our output has gone away.
     #[error("output closed")]

@@ -6,14 +6,17 @@ use super::context::Context;
 use super::error::{Error, Result};
 use crate::model::SandboxName;
 
+/// As shells say it.
+const NOT_EXECUTED: u8 = 127;
+
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   gabion exec data -- psql -h localhost
   gabion exec web -- sh
   echo 'select 1' | gabion exec data -- psql
 
-The command gets this terminal, or whatever stdin, stdout and stderr are; its exit code is passed
-through.")]
+The command gets this terminal, or whatever stdin, stdout and stderr are; its
+exit code is passed through. 127 if it cannot be executed.")]
 pub struct ExecArgs {
     /// The sandbox
     #[arg(value_name = "SANDBOX", add = super::address::sandbox_completer())]
@@ -40,8 +43,15 @@ pub async fn run(context: &Context, args: &ExecArgs) -> Result<ExitCode> {
         });
     }
     let platform = platforms.of(&args.sandbox)?;
-    let code = platform
+    let ran = platform
         .exec(&args.sandbox, &args.command, &loaded.secrets)
-        .await?;
+        .await;
+    let code = match ran {
+        Ok(code) => code,
+        Err(error) => {
+            context.report(&error.into());
+            return Ok(ExitCode::from(NOT_EXECUTED));
+        }
+    };
     Ok(ExitCode::from(u8::try_from(code & 0xff).unwrap_or(u8::MAX)))
 }

@@ -81,6 +81,12 @@ pub async fn run(context: &Context, args: &LogsArgs) -> Result<ExitCode> {
             hint: Some(format!("gabion apply {missing} makes it")),
         });
     }
+    if services.is_empty() {
+        return Err(Error::Failed {
+            message: "nothing is there yet, so there are no logs".to_owned(),
+            hint: Some("gabion apply makes it".to_owned()),
+        });
+    }
     let printer = Printer::new(context, args, &services);
     let last = backlog(&platforms, &services, args, &printer).await?;
     if args.follow {

@@ -20,6 +20,7 @@ mod run;
 mod schema;
 mod status;
 mod supervise;
+mod terminal;
 mod validate;
 mod watch;
 mod watch_lines;
@@ -39,6 +40,7 @@ use error::Result;
     version,
     about,
     propagate_version = true,
+    max_term_width = 80,
     disable_help_subcommand = true,
     after_help = "Examples:
   gabion init                   write a starter gabion.yaml

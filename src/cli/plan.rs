@@ -47,6 +47,8 @@ pub async fn run(context: &Context, args: &PlanArgs) -> Result<ExitCode> {
     let forecast = plan::forecast(&plan, &context.journal(&desired.stack)?.history());
     if args.json {
         print(&format!("{:#}\n", render::json(&plan, forecast.as_ref())))?;
+    } else if args.destroy && plan.is_empty() && plan.problems.is_empty() {
+        print(&super::destroy::nothing(&desired.stack))?;
     } else {
         print(&render::text(
             &plan,

@@ -57,19 +57,30 @@ fn table(all: &[&Capabilities]) -> String {
     let mut text = String::new();
     for platform in all {
         text.push_str(&format!("{}: {}\n", platform.kind, platform.summary));
-        text.push_str("  honours every manifest field, except:\n");
         let wide = platform
             .exceptions
             .iter()
             .map(|(_, field, ..)| field.len())
             .max()
             .unwrap_or(0);
-        for (scope, field, support, why) in platform.exceptions {
-            let (scope, support) = (scope_word(*scope), support_word(*support));
-            text.push_str(&format!(
-                "    {scope:<7}  {field:<wide$}  {support:<11}  {why}\n"
-            ));
+        for (support, title) in [
+            (Support::Supplied, "supplied by gabion"),
+            (Support::Unsupported, "not honoured"),
+        ] {
+            let rows = platform
+                .exceptions
+                .iter()
+                .filter(|(_, _, it, _)| *it == support);
+            let rows: Vec<String> = rows
+                .map(|(scope, field, _, why)| {
+                    format!("    {:<7}  {field:<wide$}  {why}\n", scope_word(*scope))
+                })
+                .collect();
+            if !rows.is_empty() {
+                text.push_str(&format!("\n  {title}:\n{}", rows.concat()));
+            }
         }
+        text.push_str("\n  Every other manifest field is honoured.\n");
     }
     text
 }

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use super::context::{Context, paint};
 use super::error::{Error, Result};
+use super::terminal::NoEcho;
 use crate::event::{ActionRef, Event, Failure, SkipReason, What};
 use crate::model::{Address, show_duration};
 use crate::plan::{Plan, Step, StepKind};
@@ -59,6 +60,8 @@ pub struct Reporter<'a> {
     done: HashSet<String>,
     silence: usize,
     interrupted: bool,
+    /// Held for as long as lines change in place.
+    _quiet: Option<NoEcho>,
 }
 
 /// Everything that a plan does to one address, which is told as one line.
@@ -126,6 +129,7 @@ impl<'a> Reporter<'a> {
             done: HashSet::new(),
             silence: 0,
             interrupted: false,
+            _quiet: (mode == Mode::Live).then(NoEcho::new),
         }
     }
 
@@ -182,6 +186,14 @@ impl<'a> Reporter<'a> {
                 failure,
                 seconds,
             } => return self.failed(action, failure, *seconds),
+            What::ServiceExecuted { action } => {
+                if let Some(group) = self.groups.get_mut(&action.address) {
+                    group.waiting_for = None;
+                }
+            }
+            What::ActionAbandoned { action, seconds } => {
+                return self.abandoned(action, *seconds);
+            }
             What::ActionSkipped { action, because } => return self.skipped(action, because),
             What::Interrupted => return self.interrupted(),
             _ => {}
@@ -230,30 +242,47 @@ impl<'a> Reporter<'a> {
         };
         group.failed = true;
         group.end_step(seconds);
-        let (bar, spent) = (group.bar.take(), group.spent);
+        let bar = group.bar.take();
         let style = AnsiColor::Red.on_default().bold();
-        let message = format!(
-            "{} failed: {}",
-            noun(action.kind),
-            printable(&failure.message)
-        );
+        let message = printable(&failure.message);
+        let message = match action.kind {
+            // That it was to start goes without saying.
+            StepKind::Start | StepKind::Run => message,
+            kind => format!("{} failed: {message}", noun(kind)),
+        };
         let symbol = paint(self.color, style, "✗");
-        let mut text = self.line(symbol, &action.address, &message, Some(spent));
-        let dim = Style::new().dimmed();
+        let mut text = self.line(symbol, &action.address, &message, None);
+        let dim = |text| paint(self.color, Style::new().dimmed(), text);
         for line in &failure.log_tail {
-            text.push_str(&format!(
-                "\n      {} {}",
-                paint(self.color, dim, "│"),
-                printable(line)
-            ));
+            for part in wrap(&printable(line), self.width.saturating_sub(8)) {
+                text.push_str(&format!("\n      {} {part}", dim("│")));
+            }
         }
-        if let Some(hint) = &failure.hint {
-            text.push_str(&format!(
-                "\n      {} {hint}",
-                paint(self.color, dim, "next:")
-            ));
+        // What it wrote is shown, and where the rest is comes at the end.
+        let logged = |hint: &&String| hint.starts_with("gabion logs");
+        let next = failure.hint.as_ref().filter(|hint| !logged(hint));
+        if let Some(hint) = next {
+            text.push_str(&format!("\n      {} {hint}", dim("next:")));
+        } else if failure.hint.is_some() && failure.log_tail.is_empty() {
+            text.push_str(&format!("\n      {}", dim("it wrote nothing")));
         }
         self.finish(bar, &text)
+    }
+
+    fn abandoned(&mut self, action: &ActionRef, seconds: f64) -> Result<bool> {
+        let Some(group) = self.groups.get_mut(&action.address) else {
+            return Ok(false);
+        };
+        group.failed = true;
+        group.end_step(seconds);
+        let (bar, spent) = (group.bar.take(), group.spent);
+        let text = format!(
+            "{} abandoned: it may still go on by itself",
+            noun(action.kind)
+        );
+        let symbol = paint(self.color, Style::new().dimmed(), "–");
+        let line = self.line(symbol, &action.address, &text, Some(spent));
+        self.finish(bar, &line)
     }
 
     fn skipped(&mut self, action: &ActionRef, because: &SkipReason) -> Result<bool> {
@@ -265,14 +294,10 @@ impl<'a> Reporter<'a> {
             return Ok(false);
         }
         let bar = group.bar.take();
-        let half = if group.ended > 0 {
-            let steps: Vec<StepKind> = group.steps[..group.ended].to_vec();
-            format!("{}, then not tried further", past(&action.address, &steps))
-        } else {
-            "not tried".to_owned()
-        };
+        let (ended, left) = group.steps.split_at(group.ended);
+        let half = not_done(ended, left);
         let why = match because {
-            SkipReason::Needs(need) if *need == action.address => half,
+            SkipReason::Needs(need) if *need == action.address => half.to_owned(),
             SkipReason::Needs(need) => format!("{half}: needs {need}"),
             SkipReason::Interrupted => format!("{half}: interrupted"),
         };
@@ -285,7 +310,7 @@ impl<'a> Reporter<'a> {
         let text = if std::mem::replace(&mut self.interrupted, true) {
             "Stopping at once."
         } else {
-            "Stopping: nothing new is started, running actions are awaited. Ctrl-C again stops at once."
+            "Stopping when what is running has ended. Ctrl-C again stops at once."
         };
         self.finish(None, text)
     }
@@ -299,12 +324,16 @@ impl<'a> Reporter<'a> {
         took: Option<Duration>,
     ) -> String {
         let wide = self.address_width;
-        let room = self.width.saturating_sub(wide + 6 + 10).clamp(20, 60);
-        let mut line = format!("  {symbol} {address:<wide$}  {text}");
-        if let Some(took) = took {
-            let gap = room.saturating_sub(text.chars().count());
-            line.push_str(&format!("{:gap$}  {:>7}", "", show_duration(took)));
-        }
+        let column = wide.max(address.to_string().len()) + 6;
+        let mut line = format!("  {symbol} {address:<wide$}  ");
+        let Some(took) = took else {
+            let parts = wrap(text, self.width.saturating_sub(column));
+            line.push_str(&parts.join(&format!("\n{:column$}", "")));
+            return line;
+        };
+        let room = self.width.saturating_sub(column + 10).clamp(20, 60);
+        let gap = room.saturating_sub(text.chars().count());
+        line.push_str(&format!("{text}{:gap$}  {:>7}", "", show_duration(took)));
         line
     }
 
@@ -383,6 +412,33 @@ impl Group {
 
 fn write_line(text: &str) -> std::io::Result<()> {
     writeln!(std::io::stderr().lock(), "{text}")
+}
+
+/// `text` in lines of at most `width` columns, broken at spaces where there are any.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let width = width.max(20);
+    let mut lines = Vec::new();
+    let mut rest = text;
+    while let Some((end, _)) = rest.char_indices().nth(width) {
+        let at = match rest[..end].rfind(' ') {
+            Some(space) if space > 0 => space,
+            _ => end,
+        };
+        lines.push(rest[..at].to_owned());
+        rest = rest[at..].strip_prefix(' ').unwrap_or(&rest[at..]);
+    }
+    lines.push(rest.to_owned());
+    lines
+}
+
+/// How far an address came whose next step was not tried.
+fn not_done(ended: &[StepKind], left: &[StepKind]) -> &'static str {
+    match (ended.contains(&StepKind::Stop), left) {
+        (true, [.., StepKind::Start | StepKind::Run]) => "stopped, not started again",
+        (_, [.., StepKind::Start]) if !ended.is_empty() => "not started",
+        (_, [.., StepKind::Run]) if !ended.is_empty() => "not run",
+        _ => "not tried",
+    }
 }
 
 /// `text` without anything that a terminal would obey.

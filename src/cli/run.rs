@@ -11,7 +11,7 @@ use super::context::{Context, count, print};
 use super::error::{Error, INTERRUPTED, Result};
 use super::progress::{Mode, Reporter};
 use crate::apply::{Apply, DEFAULT_PARALLELISM, Holder, Interrupt, StackLock};
-use crate::event::Outcome;
+use crate::event::{Event, Outcome, What};
 use crate::manifest::Loaded;
 use crate::model::{HumanDuration, show_duration};
 use crate::plan::{self, Plan, render};
@@ -26,7 +26,7 @@ pub struct RunArgs {
     pub yes: bool,
     /// How many actions may work at the same time
     #[arg(long, value_name = "N", default_value_t = DEFAULT_PARALLELISM, env = "GABION_PARALLELISM",
-          hide_env = true)]
+          hide_env = true, value_parser = at_least_one)]
     pub parallelism: usize,
     /// How long to wait while somebody else works on the stack, such as `30s`
     #[arg(
@@ -95,10 +95,11 @@ impl Execution<'_> {
             ))?;
         }
         if plan.is_empty() && !self.args.json {
-            return Ok(self.nothing_done(plan));
+            return Ok(verdict(plan));
         }
         if !self.args.yes && !confirm(question).await? {
-            return Err(Error::failed("not confirmed; nothing was changed"));
+            eprintln!("Nothing was changed.");
+            return Ok(ExitCode::FAILURE);
         }
         self.run(plan).await
     }
@@ -108,19 +109,11 @@ impl Execution<'_> {
         let outcome = self.carry_out(plan).await?;
         Ok(if outcome.interrupted {
             ExitCode::from(INTERRUPTED)
-        } else if outcome.is_success() && plan.problems.is_empty() {
-            ExitCode::SUCCESS
+        } else if outcome.is_success() {
+            verdict(plan)
         } else {
             ExitCode::FAILURE
         })
-    }
-
-    fn nothing_done(&self, plan: &Plan) -> ExitCode {
-        if plan.problems.is_empty() {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        }
     }
 
     async fn carry_out(&self, plan: &Plan) -> Result<Outcome> {
@@ -147,37 +140,72 @@ impl Execution<'_> {
             tracing::warn!("the journal was not written: {error}");
         }
         if !self.args.json {
-            self.report(plan, &outcome)?;
+            self.report(plan, &outcome, &seen)?;
         }
         Ok(outcome)
     }
 
-    fn report(&self, plan: &Plan, outcome: &Outcome) -> Result<()> {
+    fn report(&self, plan: &Plan, outcome: &Outcome, seen: &[Event]) -> Result<()> {
         let actions = count(plan.actions.len(), "action");
         let took = show_duration(Duration::from_secs_f64(outcome.seconds));
         if outcome.is_success() {
-            let line = format!("Done: {actions} in {took}. {}", self.success);
+            let state = match plan.problems.len() {
+                0 => self.success.to_owned(),
+                left => format!("{} left: see above.", count(left, "problem")),
+            };
+            let line = format!("Done: {actions} in {took}. {state}");
             return print(&format!("{}\n", line.trim_end()));
         }
         let Outcome {
             done,
             failed,
+            abandoned,
             skipped,
             ..
         } = outcome;
-        let verdict = if outcome.interrupted {
-            "Interrupted"
+        let mut text = if outcome.interrupted {
+            format!(
+                "Interrupted: {done} of {actions} done, {failed} failed, {abandoned} abandoned, \
+                 {skipped} not tried.\n"
+            )
         } else {
-            "Failed"
+            format!(
+                "Failed: {failed} of {actions}; {done} done, {skipped} not tried. Nothing was rolled \
+                 back.\n"
+            )
         };
-        let mut stderr = std::io::stderr().lock();
-        writeln!(
-            stderr,
-            "\n{verdict}: {failed} of {actions} failed; {done} done, {skipped} not tried. Nothing \
-             was rolled back.\nThe next apply goes on from what is really there."
-        )?;
-        Ok(())
+        let logged = with_evidence(seen);
+        if logged.is_empty() {
+            text.push_str("The next apply goes on from what is really there.\n");
+        } else {
+            let who = if logged.len() == 1 { "it" } else { "they" };
+            let logged = logged.join(" ");
+            text.push_str(&format!(
+                "See everything {who} said with: gabion logs {logged}\n"
+            ));
+        }
+        Ok(write!(std::io::stderr().lock(), "\n{text}")?)
     }
+}
+
+/// The exit code when everything in `plan` was done.
+fn verdict(plan: &Plan) -> ExitCode {
+    if plan.problems.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// The services that failed and wrote something.
+fn with_evidence(seen: &[Event]) -> Vec<String> {
+    let address = |event: &Event| match &event.what {
+        What::ActionFailed {
+            action, failure, ..
+        } => (!failure.log_tail.is_empty()).then(|| action.address.to_string()),
+        _ => None,
+    };
+    seen.iter().filter_map(address).collect()
 }
 
 /// First signal: start nothing new. Second: stop at once.
@@ -202,8 +230,11 @@ pub async fn forward_signals(interrupt: watch::Sender<Interrupt>) {
     std::future::pending::<()>().await;
 }
 
-/// Asks on stderr and reads one line from stdin; anything but `y` or `yes` is a no.
+/// Asks on stderr and reads one line from stdin; anything but `y` or `yes` is a no. Ctrl-C ends it
+/// before anything was done.
 pub async fn confirm(question: &str) -> Result<bool> {
+    // Before the question is seen: an answer to it may be Ctrl-C.
+    let mut interrupted = signal(SignalKind::interrupt())?;
     eprint!("{question} [y/N] ");
     std::io::stderr().flush()?;
     let (sender, receiver) = tokio::sync::oneshot::channel();
@@ -213,7 +244,13 @@ pub async fn confirm(question: &str) -> Result<bool> {
         let read = std::io::stdin().lock().read_line(&mut line);
         sender.send(read.map(|_| line))
     });
-    let line = receiver.await.map_err(|_| Error::Interrupted)??;
+    let line = tokio::select! {
+        line = receiver => line.map_err(|_| Error::Interrupted)??,
+        _ = interrupted.recv() => {
+            eprintln!();
+            return Err(Error::Interrupted);
+        }
+    };
     if line.is_empty() {
         eprintln!();
         return Err(Error::Usage {
@@ -225,4 +262,11 @@ pub async fn confirm(question: &str) -> Result<bool> {
         line.trim().to_ascii_lowercase().as_str(),
         "y" | "yes"
     ))
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("write a whole number, 1 or more".to_owned()),
+        Ok(number) => Ok(number),
+    }
 }

@@ -1,6 +1,7 @@
 //! `gabion status`: the state of every service.
 
 use std::collections::BTreeSet;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -192,32 +193,23 @@ fn service_row(
 }
 
 fn table(status: &Status, context: &Context) -> String {
-    if status.services.is_empty() && status.sandboxes.iter().all(|row| row.state == "absent") {
+    if status.sandboxes.iter().all(|row| row.state == "absent") {
         return format!(
-            "{}: nothing is there. gabion apply makes it.\n",
+            "{}: nothing is there yet. Make it with: gabion apply\n",
             status.stack
         );
     }
     let now = Timestamp::now();
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header([
-        "SERVICE",
-        "STATE",
-        "READY",
-        "PID",
-        "PORTS",
-        "UP",
-        "RESTARTS",
-        "LAST EXIT",
-    ]);
-    for row in &status.services {
-        table.add_row(cells(row, now));
-    }
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
-    }
-    let text = table.to_string();
+    let rows: Vec<_> = status.services.iter().map(|row| cells(row, now)).collect();
+    let fits = |text: &str| {
+        let widest = text.lines().map(|line| line.trim_end().chars().count());
+        !std::io::stdout().is_terminal() || widest.max() <= Some(context.width_stdout())
+    };
+    let says = |at: usize| rows.iter().any(|row| row[at] != "–" && row[at] != "0");
+    // Columns that say nothing make room for those that do, and the gaps after them.
+    let text = [set(&rows, |_| true, 2), set(&rows, says, 2)];
+    let text = text.into_iter().find(|text| fits(text));
+    let text = text.unwrap_or_else(|| set(&rows, says, 1));
     let mut out = String::new();
     for (index, line) in text.lines().enumerate() {
         let line = line.trim_end();
@@ -240,9 +232,15 @@ fn table(status: &Status, context: &Context) -> String {
         ));
     }
     for row in &status.services {
-        if let Some(message) = row.message.as_ref().filter(|_| row.ready == Some(false)) {
+        let bad = row.ready == Some(false) || row.state == "failed";
+        if let Some(message) = row.message.as_ref().filter(|_| bad) {
             let message = super::progress::printable(message);
-            out.push_str(&format!("{}: {message}\n", row.address));
+            let next = row.next_restart_at.filter(|next| *next > now);
+            let next = next.map_or_else(String::new, |next| {
+                let left = Duration::try_from(next.duration_since(now)).unwrap_or_default();
+                format!("; next try in {}", show_duration(left))
+            });
+            out.push_str(&format!("{}: {message}{next}\n", row.address));
         }
         if !row.in_manifest && status.services.iter().any(|row| row.in_manifest) {
             out.push_str(&format!(
@@ -252,6 +250,32 @@ fn table(status: &Status, context: &Context) -> String {
         }
     }
     out
+}
+
+const COLUMNS: [&str; 8] = [
+    "SERVICE",
+    "STATE",
+    "READY",
+    "PID",
+    "PORTS",
+    "UP",
+    "RESTARTS",
+    "LAST EXIT",
+];
+
+/// The rows as a table of the columns that are wanted.
+fn set(rows: &[[String; 8]], wanted: impl Fn(usize) -> bool, gap: u16) -> String {
+    let columns: Vec<usize> = (0..COLUMNS.len()).filter(|at| wanted(*at)).collect();
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(columns.iter().map(|at| COLUMNS[*at]));
+    for row in rows {
+        table.add_row(columns.iter().map(|at| &row[*at]));
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, gap));
+    }
+    table.to_string()
 }
 
 fn row_style(row: &ServiceRow) -> anstyle::Style {
@@ -269,14 +293,10 @@ fn cells(row: &ServiceRow, now: Timestamp) -> [String; 8] {
     let since =
         |at: Timestamp| show_age(Duration::try_from(now.duration_since(at)).unwrap_or_default());
     let ports: Vec<String> = row.ports.iter().map(ToString::to_string).collect();
-    let last_exit = match (&row.last_exit, row.next_restart_at) {
-        (Some(exit), Some(next)) if next > now => {
-            let left = Duration::try_from(next.duration_since(now)).unwrap_or_default();
-            format!("{exit}, next try in {}", show_duration(left))
-        }
-        (Some(exit), _) => format!("{exit}, {} ago", since(exit.at)),
-        (None, _) => dash(),
-    };
+    let last_exit = row
+        .last_exit
+        .as_ref()
+        .map_or_else(dash, |exit| format!("{exit}, {} ago", since(exit.at)));
     [
         row.address.to_string(),
         row.state.clone(),

@@ -24,8 +24,9 @@ use crate::watch::{Settings, WatchError, Watcher, World};
   gabion watch --allow-delete            also delete what leaves the manifest
   gabion watch --on-exit stop            take everything down with Ctrl-C
 
-Follows the manifest, the files it reads, the `watch` paths of its services, and the services
-themselves. While the manifest is not valid, everything stays as it is.")]
+Follows the manifest, the files it reads, the `watch` paths of its services, and
+the services themselves. While the manifest is not valid, everything stays as it
+is.")]
 pub struct WatchArgs {
     /// Delete what is no longer in the manifest; without it, only after a yes
     #[arg(long, env = "GABION_ALLOW_DELETE", hide_env = true,
@@ -70,7 +71,11 @@ pub async fn run(context: &Context, args: &WatchArgs) -> Result<ExitCode> {
     let (events, received) = mpsc::unbounded_channel();
     let (interrupt, wish) = watch::channel(Interrupt::None);
     let signals = tokio::spawn(run::forward_signals(interrupt));
-    let world = CliWorld { context };
+    // Once: a manifest that is gone for a moment is a broken one, and its parent's is another.
+    let world = CliWorld {
+        context,
+        files: context.files()?,
+    };
     let mut watcher = Watcher::new(settings, world, events, wish, consent()).map_err(ended)?;
     let lines = Lines::new(context, args.json);
     let watching = async {
@@ -147,6 +152,7 @@ fn ended(error: WatchError) -> Error {
 /// What the watcher reaches the world through.
 struct CliWorld<'a> {
     context: &'a Context,
+    files: Vec<PathBuf>,
 }
 
 fn world(error: Error) -> WatchError {
@@ -155,7 +161,7 @@ fn world(error: Error) -> WatchError {
 
 impl World for CliWorld<'_> {
     fn load(&self) -> Result<Loaded, WatchError> {
-        self.context.load().map_err(world)
+        Ok(self.context.load_files(self.files.clone()))
     }
 
     fn platforms(&self, loaded: &Loaded, stack: &str) -> Result<Platforms, WatchError> {

@@ -15,6 +15,9 @@ use crate::event::{Event, SkipReason, What};
 use crate::model::{Address, show_duration};
 use crate::plan::{Cause, Plan, StepKind};
 
+/// After how long an action says what it is waiting for.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Turns a watcher's events into lines.
 pub struct Lines<'a> {
     context: &'a Context,
@@ -36,6 +39,7 @@ struct Group {
     ended: usize,
     told: bool,
     began: Option<Instant>,
+    waiting_for: Option<String>,
 }
 
 impl Round {
@@ -50,6 +54,7 @@ impl Round {
                     ended: 0,
                     told: false,
                     began: None,
+                    waiting_for: None,
                 });
             group.steps.push(action.step.kind());
         }
@@ -69,14 +74,37 @@ impl<'a> Lines<'a> {
 
     /// Shows events until the channel closes.
     pub async fn run(mut self, mut events: mpsc::UnboundedReceiver<Event>) -> Result<()> {
-        while let Some(event) = events.recv().await {
-            if self.json {
-                let line =
-                    serde_json::to_string(&event).map_err(|e| Error::failed(e.to_string()))?;
-                print(&format!("{line}\n"))?;
-            } else {
-                self.show(event)?;
+        loop {
+            match tokio::time::timeout(PATIENCE, events.recv()).await {
+                Ok(None) => return Ok(()),
+                Ok(Some(event)) if self.json => {
+                    let line =
+                        serde_json::to_string(&event).map_err(|e| Error::failed(e.to_string()))?;
+                    print(&format!("{line}\n"))?;
+                }
+                Ok(Some(event)) => self.show(event)?,
+                Err(_) => self.explain_waiting()?,
             }
+        }
+    }
+
+    /// Says once of each action that takes long what it is waiting for.
+    fn explain_waiting(&mut self) -> Result<()> {
+        let mut lines = Vec::new();
+        for (address, group) in &mut self.round.groups {
+            let long = group.began.is_some_and(|began| began.elapsed() >= PATIENCE);
+            if long && group.ended < group.steps.len() && !group.told {
+                lines.extend(
+                    group
+                        .waiting_for
+                        .take()
+                        .map(|reason| (address.to_string(), reason)),
+                );
+            }
+        }
+        lines.sort();
+        for (address, reason) in lines {
+            self.line(&address, &format!("starting, {}", printable(&reason)))?;
         }
         Ok(())
     }
@@ -85,15 +113,18 @@ impl<'a> Lines<'a> {
         match event.what {
             What::WatchStarted { plan, files } => self.started(&plan, &files),
             What::RoundStarted { reasons, plan } => self.round_started(reasons, &plan),
-            What::ManifestInvalid { errors, report } => {
+            What::ManifestInvalid {
+                file,
+                errors,
+                report,
+            } => {
                 let shown = count(errors, "error");
-                self.line(
-                    "manifest",
-                    &format!("not valid, nothing changed ({shown}, shown below)"),
-                )?;
+                let text = format!("not valid, nothing changed ({shown}, shown below)");
+                self.line(&file, &text)?;
                 let width = self.context.width_stdout();
                 print(&report.render_text(self.color, width))
             }
+            What::ManifestValid { file } => self.line(&file, "is valid again"),
             What::Drift { address, found } => self.line(&address.to_string(), &found),
             What::DeletionsHeld { addresses } => self.deletions_held(&addresses),
             What::ActionStarted(action) => {
@@ -131,15 +162,32 @@ impl<'a> Lines<'a> {
                 if std::mem::replace(&mut group.told, true) {
                     return Ok(());
                 }
-                let text = match because {
-                    SkipReason::Needs(need) => format!("not tried: needs {need}"),
-                    SkipReason::Interrupted => "not tried: interrupted".to_owned(),
-                };
-                self.line(&action.address.to_string(), &text)
+                match because {
+                    SkipReason::Needs(need) => {
+                        let text = format!("not tried: needs {need}");
+                        self.line(&action.address.to_string(), &text)
+                    }
+                    // Another round, or the end, is on its way.
+                    SkipReason::Interrupted => Ok(()),
+                }
+            }
+            What::ActionWaiting {
+                action,
+                waiting_for,
+            } => {
+                if let Some(group) = self.round.groups.get_mut(&action.address) {
+                    group.waiting_for = Some(waiting_for);
+                }
+                Ok(())
+            }
+            What::ServiceExecuted { action } => {
+                if let Some(group) = self.round.groups.get_mut(&action.address) {
+                    group.waiting_for = None;
+                }
+                Ok(())
             }
             What::ApplyStarted { .. }
-            | What::ActionWaiting { .. }
-            | What::ServiceExecuted { .. }
+            | What::ActionAbandoned { .. }
             | What::ApplyFinished(_)
             | What::Interrupted => Ok(()),
         }

@@ -91,8 +91,12 @@ fn unchecked(desired: &Desired, observed: &Observed, options: &Options) -> Resul
         return Ok(order::empty(&world, verdicts));
     }
     settle::settle(&world, &mut verdicts, settle::Mode::Plan);
-    if !options.targets.is_empty() {
-        limit::limit(&world, &mut verdicts, &options.targets);
+    if options.targets.is_empty() {
+        return order::order(&world, verdicts);
     }
-    order::order(&world, verdicts)
+    // What is left out is not as it should be for that.
+    let unchanged = order::unchanged(&world, &verdicts);
+    limit::limit(&world, &mut verdicts, &options.targets);
+    let plan = order::order(&world, verdicts)?;
+    Ok(Plan { unchanged, ..plan })
 }

@@ -29,15 +29,7 @@ pub(super) fn empty(world: &World<'_>, verdicts: Verdicts) -> Plan {
         .iter()
         .filter(|unit| unit.wanted.is_some())
         .count();
-    let troubled: HashSet<&Address> = verdicts.problems.iter().map(|it| &it.address).collect();
-    let as_it_should = |at: &usize| {
-        let unit = &world.units[*at];
-        unit.wanted.is_some()
-            && verdicts.units[*at].is_quiet()
-            && !verdicts.places[unit.place].frozen
-            && (troubled.is_empty() || !troubled.contains(&Address::Service(world.address(*at))))
-    };
-    let unchanged = (0..world.units.len()).filter(as_it_should).count();
+    let unchanged = unchanged(world, &verdicts);
     let mut problems = verdicts.problems;
     problems.sort_by(|a, b| (&a.address, &a.message).cmp(&(&b.address, &b.message)));
     problems.dedup();
@@ -50,6 +42,19 @@ pub(super) fn empty(world: &World<'_>, verdicts: Verdicts) -> Plan {
         services,
         unchanged,
     }
+}
+
+/// How many wanted services are as they should be.
+pub(super) fn unchanged(world: &World<'_>, verdicts: &Verdicts) -> usize {
+    let troubled: HashSet<&Address> = verdicts.problems.iter().map(|it| &it.address).collect();
+    let as_it_should = |at: &usize| {
+        let unit = &world.units[*at];
+        unit.wanted.is_some()
+            && verdicts.units[*at].is_quiet()
+            && !verdicts.places[unit.place].frozen
+            && (troubled.is_empty() || !troubled.contains(&Address::Service(world.address(*at))))
+    };
+    (0..world.units.len()).filter(as_it_should).count()
 }
 
 /// The ordered plan.

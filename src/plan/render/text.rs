@@ -79,7 +79,13 @@ impl Page<'_> {
             count(plan.sandboxes, "sandbox", "sandboxes"),
             count(plan.services, "service", "services")
         );
-        let line = if plan.is_empty() && plan.problems.is_empty() {
+        let quiet = plan.is_empty() && plan.problems.is_empty();
+        let line = if quiet && plan.unchanged < plan.services {
+            format!(
+                "No changes to what was named. {name}: {} of {} as they should be",
+                plan.unchanged, plan.services
+            )
+        } else if quiet {
             format!("No changes. {name}: everything is as the manifest says ({counts}).")
         } else if let Some(doomed) = self.doomed() {
             format!("{name}: destroy {doomed}")
@@ -94,16 +100,16 @@ impl Page<'_> {
         self.wrapped(&line, 0, 0);
     }
 
-    /// What goes away when the whole stack is destroyed: `2 sandboxes and 4 services`.
+    /// What goes away when the whole stack is destroyed: its sandboxes, and with them services
+    /// that no action names.
     fn doomed(&self) -> Option<String> {
         let mut actions = self.plan.actions.iter();
         let destroys = actions.any(|action| action.cause == Cause::Destroyed);
         let addresses = self.plan.by_address();
-        let services = addresses.keys().filter(|it| it.service().is_some()).count();
-        let sandboxes = count(addresses.len() - services, "sandbox", "sandboxes");
-        destroys.then(|| match services {
-            0 => sandboxes,
-            _ => format!("{sandboxes} and {}", count(services, "service", "services")),
+        let sandboxes = addresses.keys().filter(|it| it.service().is_none()).count();
+        destroys.then(|| match sandboxes {
+            1 => "1 sandbox and everything in it".to_owned(),
+            many => format!("{many} sandboxes and everything in them"),
         })
     }
 
