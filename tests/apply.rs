@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, watch};
 enum End {
     Done,
     Failed,
+    Abandoned,
     Skipped,
 }
 
@@ -127,6 +128,7 @@ async fn listen(
         let (action, end) = match event.what {
             What::ActionDone { action, .. } => (action, End::Done),
             What::ActionFailed { action, .. } => (action, End::Failed),
+            What::ActionAbandoned { action, .. } => (action, End::Abandoned),
             What::ActionSkipped { action, .. } => (action, End::Skipped),
             _ => continue,
         };
@@ -146,6 +148,7 @@ impl Told {
         let count = |end| self.ends.values().filter(|ends| ends[0] == end).count();
         assert_eq!(count(End::Done), self.outcome.done);
         assert_eq!(count(End::Failed), self.outcome.failed);
+        assert_eq!(count(End::Abandoned), self.outcome.abandoned);
         assert_eq!(count(End::Skipped), self.outcome.skipped);
     }
 

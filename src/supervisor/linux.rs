@@ -140,13 +140,20 @@ pub(super) fn start_time(pid: u32) -> Option<u64> {
 fn session_members(session: u32) -> io::Result<Vec<u32>> {
     let mut members = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
-        let Some(pid) = entry?.file_name().to_str().and_then(|n| n.parse().ok()) else {
+        let Some(pid) = entry?
+            .file_name()
+            .to_str()
+            .and_then(|n| n.parse::<i32>().ok())
+        else {
             continue;
         };
-        // The system call is a hundred times cheaper than reading `stat` of everybody.
-        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
-        let of = raw.and_then(|pid| rustix::process::getsid(Some(pid)).ok());
-        if of.is_some_and(|of| of.as_raw_nonzero().get().unsigned_abs() == session)
+        // The system call is a hundred times cheaper than reading `stat` of everybody. (Not rustix's:
+        // kernel threads are in session 0, which its type does not have.)
+        let of = nix::unistd::getsid(Some(nix::unistd::Pid::from_raw(pid)));
+        let Ok(pid) = u32::try_from(pid) else {
+            continue;
+        };
+        if of.is_ok_and(|of| u32::try_from(of.as_raw()) == Ok(session))
             && stat(pid).is_some_and(|stat| !matches!(stat.state, 'Z' | 'X'))
         {
             members.push(pid);
