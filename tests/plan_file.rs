@@ -58,7 +58,7 @@ fn a_plan_is_kept_applied_once_and_refused_when_stale() {
     );
     assert!(!drifted.stderr().contains("box/two:"), "{drifted}");
     project.ok(&["plan", "box/one", "--out", "p.json"]);
-    project.ok(&["restart", "box/two"]);
+    project.ok(&["stop", "box/two"]);
     project.ok(&["apply", "p.json", "--yes"]);
     assert_ne!(project.pid("box/one"), pids.0);
 }

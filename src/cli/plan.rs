@@ -75,7 +75,7 @@ pub async fn run(context: &Context, args: &PlanArgs) -> Result<ExitCode> {
     show(context, args, &plan, forecast.as_ref())?;
     args.limits.check(&plan, &observed)?;
     if let Some(path) = &args.out {
-        plan_file::write(path, &plan, &observed)?;
+        plan_file::write(path, &plan, &desired, &observed)?;
     }
     if args.format() == Format::Text && !plan.is_empty() {
         let command = match &args.out {

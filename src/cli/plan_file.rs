@@ -69,8 +69,8 @@ pub fn out_path(text: &str) -> Result<PathBuf, String> {
 }
 
 /// Writes `plan` to `path`: whole or not at all, and readable by its owner only.
-pub fn write(path: &Path, plan: &Plan, observed: &Observed) -> Result<()> {
-    let text = format!("{:#}\n", file::save(plan, observed));
+pub fn write(path: &Path, plan: &Plan, desired: &Desired, observed: &Observed) -> Result<()> {
+    let text = file::save(plan, desired, observed);
     let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     // Temporary files have mode 0600, and keep it.

@@ -25,7 +25,7 @@ use super::render::json::{ActionJson, SummaryJson, actions, summary};
 use super::{Cause, Plan, Problem, Step, StepKind};
 use crate::model::{
     Address, Desired, DesiredSandbox, Observed, SandboxName, SandboxSpec, ServiceAddress,
-    ServiceSpec,
+    ServiceGoal, ServiceSpec,
 };
 pub use seen::{Seen, Stale};
 
@@ -92,6 +92,10 @@ struct FileJson<'a> {
     /// By address, the secrets of its definition whose value is not the one in use.
     #[schemars(with = "BTreeMap<String, BTreeSet<String>>")]
     changed_secrets: BTreeMap<&'a Address, BTreeSet<&'a str>>,
+    /// Services that are there, that the plan leaves alone, and that the manifest does not want
+    /// running: who needs their whole sandbox does not wait for them.
+    #[schemars(with = "BTreeMap<String, Unwanted>")]
+    unwanted: BTreeMap<ServiceAddress, Unwanted>,
     /// By address, what was there.
     #[schemars(with = "BTreeMap<String, Seen>")]
     observed: BTreeMap<Address, Seen>,
@@ -108,7 +112,18 @@ pub struct PlanFile {
     actions: Vec<SavedStep>,
     definitions: BTreeMap<Address, Value>,
     changed_secrets: BTreeMap<Address, BTreeSet<String>>,
+    unwanted: BTreeMap<ServiceAddress, Unwanted>,
     observed: BTreeMap<Address, Seen>,
+}
+
+/// How a service is not wanted running.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Unwanted {
+    /// It is not in the manifest.
+    Absent,
+    /// The manifest wants it stopped.
+    Stopped,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -162,8 +177,8 @@ fn place(desired: &mut Desired, name: &SandboxName, spec: &Arc<SandboxSpec>) {
     wanted.spec = Arc::clone(spec);
 }
 
-/// `plan` as the content of a plan file. `observed` is what it was made from.
-pub fn save(plan: &Plan, observed: &Observed) -> Value {
+/// `plan` as the text of a plan file. `desired` and `observed` are what it was made from.
+pub fn save(plan: &Plan, desired: &Desired, observed: &Observed) -> String {
     let mut definitions = BTreeMap::new();
     let mut changed_secrets = BTreeMap::new();
     for action in &plan.actions {
@@ -194,9 +209,36 @@ pub fn save(plan: &Plan, observed: &Observed) -> Value {
         problems: &plan.problems,
         definitions,
         changed_secrets,
+        unwanted: unwanted(plan, desired, observed),
         observed: seen::see(observed),
     };
-    serde_json::to_value(shape).unwrap_or_default()
+    let mut text = serde_json::to_string_pretty(&shape).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+fn unwanted(
+    plan: &Plan,
+    desired: &Desired,
+    observed: &Observed,
+) -> BTreeMap<ServiceAddress, Unwanted> {
+    let touched = plan.by_address();
+    let mut unwanted = BTreeMap::new();
+    for name in observed.sandboxes.keys() {
+        let services = observed.known(name).into_iter().flat_map(|it| &it.services);
+        for (service, _) in services {
+            let address = ServiceAddress::new(name.clone(), service.clone());
+            let how = match desired.service(&address).map(|spec| spec.state) {
+                Some(ServiceGoal::Running) => continue,
+                Some(ServiceGoal::Stopped) => Unwanted::Stopped,
+                None => Unwanted::Absent,
+            };
+            if !touched.contains_key(&Address::Service(address.clone())) {
+                unwanted.insert(address, how);
+            }
+        }
+    }
+    unwanted
 }
 
 /// A spec with the names of its secrets in place of their digests.

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use super::super::decide::{PlaceVerdict, Verdict, Verdicts};
 use super::super::world::{Found, Place, World};
 use super::super::{Action, Cause, Plan, StepKind, order, simulate};
-use super::{Definitions, FileError, PlanFile, SavedStep, place};
+use super::{Definitions, FileError, PlanFile, SavedStep, Unwanted, place};
 use crate::model::{
     Address, Desired, DesiredSandbox, Listing, Observed, ObservedService, SandboxName,
-    ServiceAddress,
+    ServiceAddress, ServiceGoal,
 };
 
 impl PlanFile {
@@ -53,7 +53,14 @@ impl PlanFile {
             }
             let kept = found.services.iter().filter_map(|(service, found)| {
                 let address = ServiceAddress::new(name.clone(), service.clone());
-                let spec = found.spec().map(Arc::clone)?;
+                let mut spec = found.spec().map(Arc::clone)?;
+                match self.unwanted.get(&address) {
+                    Some(Unwanted::Absent) => return None,
+                    Some(Unwanted::Stopped) => {
+                        Arc::make_mut(&mut spec).state = ServiceGoal::Stopped;
+                    }
+                    None => {}
+                }
                 (!deleted.contains(&Address::Service(address))).then(|| (service.clone(), spec))
             });
             let wanted = DesiredSandbox {

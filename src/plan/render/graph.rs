@@ -122,14 +122,14 @@ fn graph(plan: &Plan) -> DiGraph<String, Until> {
                 && closure.contains_edge(at(next), at(to))
         })
     };
-    let kept: BTreeSet<_> = graph
-        .edge_references()
-        .filter(|edge| {
-            let (from, to) = (edge.source(), edge.target());
-            reduced.contains_edge(at(from), at(to)) || !follows(from, to, *edge.weight())
-        })
-        .map(|edge| edge.id())
-        .collect();
-    graph.retain_edges(|_, edge| kept.contains(&edge));
-    graph
+    let kept = graph.edge_references().filter(|edge| {
+        let (from, to) = (edge.source(), edge.target());
+        reduced.contains_edge(at(from), at(to)) || !follows(from, to, *edge.weight())
+    });
+    let kept: BTreeSet<_> = kept.map(|edge| edge.id()).collect();
+    // Removing edges one by one would mix up their order.
+    graph.filter_map(
+        |_, id| Some(id.clone()),
+        |edge, until| kept.contains(&edge).then_some(*until),
+    )
 }

@@ -135,7 +135,7 @@ fn is_text(value: &Value) -> bool {
     value.as_str().is_some_and(|text| text.contains('\n'))
 }
 
-/// Text as code, in which nothing is a link or a mention.
+/// Text as code, in which GitHub makes no links, references or mentions.
 fn code(text: &str) -> String {
     format!("<code>{}</code>", inert(text))
 }
@@ -145,8 +145,6 @@ fn inert(text: &str) -> String {
     let mut out = String::new();
     for c in printable(text).chars() {
         match c {
-            // An empty comment after it keeps it from beginning a mention or a reference.
-            '@' | '#' => out.push_str(&format!("{c}<!-- -->")),
             c if c.is_alphanumeric() || " -/.,:;()→…".contains(c) => out.push(c),
             c => out.push_str(&format!("&#{};", u32::from(c))),
         }
