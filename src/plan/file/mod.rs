@@ -92,10 +92,10 @@ struct FileJson<'a> {
     /// By address, the secrets of its definition whose value is not the one in use.
     #[schemars(with = "BTreeMap<String, BTreeSet<String>>")]
     changed_secrets: BTreeMap<&'a Address, BTreeSet<&'a str>>,
-    /// Services that are there, that the plan leaves alone, and that the manifest does not want
-    /// running: who needs their whole sandbox does not wait for them.
+    /// What is there, is left alone by the plan, and is not wanted running as it is: nothing waits
+    /// for it.
     #[schemars(with = "BTreeMap<String, Unwanted>")]
-    unwanted: BTreeMap<ServiceAddress, Unwanted>,
+    unwanted: BTreeMap<Address, Unwanted>,
     /// By address, what was there.
     #[schemars(with = "BTreeMap<String, Seen>")]
     observed: BTreeMap<Address, Seen>,
@@ -112,18 +112,20 @@ pub struct PlanFile {
     actions: Vec<SavedStep>,
     definitions: BTreeMap<Address, Value>,
     changed_secrets: BTreeMap<Address, BTreeSet<String>>,
-    unwanted: BTreeMap<ServiceAddress, Unwanted>,
+    unwanted: BTreeMap<Address, Unwanted>,
     observed: BTreeMap<Address, Seen>,
 }
 
-/// How a service is not wanted running.
+/// How a sandbox or service is not wanted as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Unwanted {
     /// It is not in the manifest.
     Absent,
-    /// The manifest wants it stopped.
+    /// The service is wanted stopped.
     Stopped,
+    /// The sandbox is wanted on another platform.
+    Moved,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -217,24 +219,31 @@ pub fn save(plan: &Plan, desired: &Desired, observed: &Observed) -> String {
     text
 }
 
-fn unwanted(
-    plan: &Plan,
-    desired: &Desired,
-    observed: &Observed,
-) -> BTreeMap<ServiceAddress, Unwanted> {
+fn unwanted(plan: &Plan, desired: &Desired, observed: &Observed) -> BTreeMap<Address, Unwanted> {
     let touched = plan.by_address();
     let mut unwanted = BTreeMap::new();
+    let mut add = |address: Address, how| {
+        if !touched.contains_key(&address) {
+            unwanted.insert(address, how);
+        }
+    };
     for name in observed.sandboxes.keys() {
-        let services = observed.known(name).into_iter().flat_map(|it| &it.services);
-        for (service, _) in services {
+        let Some(found) = observed.known(name) else {
+            continue;
+        };
+        match desired.sandboxes.get(name) {
+            None => add(name.clone().into(), Unwanted::Absent),
+            Some(wanted) if wanted.spec.platform != found.spec.platform => {
+                add(name.clone().into(), Unwanted::Moved);
+            }
+            Some(_) => {}
+        }
+        for service in found.services.keys() {
             let address = ServiceAddress::new(name.clone(), service.clone());
-            let how = match desired.service(&address).map(|spec| spec.state) {
-                Some(ServiceGoal::Running) => continue,
-                Some(ServiceGoal::Stopped) => Unwanted::Stopped,
-                None => Unwanted::Absent,
-            };
-            if !touched.contains_key(&Address::Service(address.clone())) {
-                unwanted.insert(address, how);
+            match desired.service(&address).map(|spec| spec.state) {
+                Some(ServiceGoal::Running) => {}
+                Some(ServiceGoal::Stopped) => add(address.into(), Unwanted::Stopped),
+                None => add(address.into(), Unwanted::Absent),
             }
         }
     }

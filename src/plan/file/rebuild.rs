@@ -12,6 +12,9 @@ use crate::model::{
     ServiceAddress, ServiceGoal,
 };
 
+/// Stands for a platform that a sandbox is wanted on and is not; no platform has this name.
+const ELSEWHERE: &str = "";
+
 impl PlanFile {
     /// The plan, fit to be carried out on `observed`, which has to be as it was when the plan was
     /// made (see [`PlanFile::stale`]).
@@ -28,6 +31,7 @@ impl PlanFile {
         self.same_steps(&plan)?;
         self.starts_have_their_definition(definitions, observed)?;
         simulate::run(&desired, observed, &plan).map_err(FileError::Unsound)?;
+        plan.platforms.retain(|name| name != ELSEWHERE);
         plan.sandboxes = self.summary.sandboxes;
         plan.services = self.summary.services;
         plan.unchanged = self.summary.unchanged;
@@ -48,23 +52,30 @@ impl PlanFile {
             let Listing::Known(found) = listing else {
                 continue;
             };
-            if deleted.contains(&Address::Sandbox(name.clone())) {
+            let sandbox = Address::Sandbox(name.clone());
+            let aside = self.unwanted.get(&sandbox);
+            if deleted.contains(&sandbox) || aside == Some(&Unwanted::Absent) {
                 continue;
+            }
+            let mut own = Arc::clone(&found.spec);
+            if aside == Some(&Unwanted::Moved) {
+                Arc::make_mut(&mut own).platform = ELSEWHERE.to_owned();
             }
             let kept = found.services.iter().filter_map(|(service, found)| {
                 let address = ServiceAddress::new(name.clone(), service.clone());
+                let address = Address::Service(address);
                 let mut spec = found.spec().map(Arc::clone)?;
                 match self.unwanted.get(&address) {
                     Some(Unwanted::Absent) => return None,
                     Some(Unwanted::Stopped) => {
                         Arc::make_mut(&mut spec).state = ServiceGoal::Stopped;
                     }
-                    None => {}
+                    Some(Unwanted::Moved) | None => {}
                 }
-                (!deleted.contains(&Address::Service(address))).then(|| (service.clone(), spec))
+                (!deleted.contains(&address)).then(|| (service.clone(), spec))
             });
             let wanted = DesiredSandbox {
-                spec: Arc::clone(&found.spec),
+                spec: own,
                 services: kept.collect(),
                 watch: BTreeMap::new(),
             };
@@ -98,7 +109,13 @@ impl PlanFile {
     fn verdicts(&self, world: &World<'_>) -> Result<Verdicts, FileError> {
         let mut verdicts = Verdicts::quiet(world);
         for (at, place) in world.places.iter().enumerate() {
-            verdicts.places[at].frozen = matches!(place.found, Found::Unknown(_));
+            let protected = place.known().is_some_and(|it| it.spec.protect);
+            verdicts.places[at].frozen = matches!(place.found, Found::Unknown(_))
+                || match self.unwanted.get(&place.address()) {
+                    Some(Unwanted::Moved) => true,
+                    Some(Unwanted::Absent) => protected,
+                    Some(Unwanted::Stopped) | None => false,
+                };
         }
         let creates = self.actions.iter().filter(|it| it.kind == StepKind::Create);
         let created = creates.map(|it| it.address.sandbox()).collect();
