@@ -80,8 +80,10 @@ fn check_file(desired: &Desired, observed: &Observed, plan: &Plan) {
     let file = PlanFile::parse(&text).unwrap();
     let definitions = file.definitions(desired).unwrap();
     assert_eq!(file.stale(&definitions, observed), []);
-    if !plan.problems.is_empty() {
-        // Refused before it is looked at; and what a problem keeps apart is not in the file.
+    let unreadable = |it: &Listing| matches!(it, Listing::Unknown { .. });
+    if !plan.problems.is_empty() || observed.sandboxes.values().any(unreadable) {
+        // Refused before it is looked at; and what is wanted in a sandbox that cannot be read is
+        // not in the file, so that a plan beside it may be refused.
         return;
     }
     let again = file.rebuild(&definitions, observed);

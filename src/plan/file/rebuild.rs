@@ -8,8 +8,8 @@ use super::super::world::{Found, Place, World};
 use super::super::{Action, Cause, Plan, StepKind, order, simulate};
 use super::{Definitions, FileError, PlanFile, SavedStep, Unwanted, place};
 use crate::model::{
-    Address, Desired, DesiredSandbox, Listing, Observed, ObservedService, SandboxName,
-    ServiceAddress, ServiceGoal,
+    Address, Desired, DesiredSandbox, Listing, Observed, ObservedService, Program, SandboxName,
+    ServiceAddress, ServiceGoal, ServiceSpec,
 };
 
 /// Stands for a platform that a sandbox is wanted on and is not; no platform has this name.
@@ -64,7 +64,12 @@ impl PlanFile {
             let kept = found.services.iter().filter_map(|(service, found)| {
                 let address = ServiceAddress::new(name.clone(), service.clone());
                 let address = Address::Service(address);
-                let mut spec = found.spec().map(Arc::clone)?;
+                // A definition that cannot be read is there all the same, and can be needed.
+                let unreadable = || {
+                    let command = String::new();
+                    Arc::new(ServiceSpec::new(Program::Shell { command }))
+                };
+                let mut spec = found.spec().map_or_else(unreadable, Arc::clone);
                 match self.unwanted.get(&address) {
                     Some(Unwanted::Absent) => return None,
                     Some(Unwanted::Stopped) => {
