@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gabion::model::*;
+use gabion::plan::file::{self, FileError, PlanFile};
 use gabion::plan::{self, Cause, History, Operation, Options, Plan, Step, render, simulate};
 use gabion::platforms::memory::{Memory, Record, Script};
 use gabion::platforms::{Act, PlatformError, Progress};
@@ -395,17 +396,270 @@ fn operations() {
 }
 
 #[test]
-fn the_schema_is_not_stale() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/schemas/plan.schema.json");
-    let schema = serde_json::to_string_pretty(&render::json_schema()).unwrap() + "\n";
+fn the_schemas_are_not_stale() {
+    not_stale("plan.schema.json", &render::json_schema());
+    not_stale("plan-file.schema.json", &file::json_schema());
+}
+
+fn not_stale(name: &str, schema: &Value) {
+    let path = format!("{}/schemas/{name}", env!("CARGO_MANIFEST_DIR"));
+    let schema = serde_json::to_string_pretty(schema).unwrap() + "\n";
     if std::env::var_os("GABION_BLESS").is_some() {
-        std::fs::write(path, &schema).unwrap();
+        std::fs::write(&path, &schema).unwrap();
     }
-    let stored = std::fs::read_to_string(path).unwrap_or_default();
+    let stored = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         stored == schema,
-        "schemas/plan.schema.json is stale: run with GABION_BLESS=1"
+        "schemas/{name} is stale: run with GABION_BLESS=1"
     );
+}
+
+/// A plan that changes, adds and deletes, and what it was made from.
+fn some_change() -> (Desired, Observed, Plan) {
+    let observed = as_wanted(&desired(shop()));
+    let mut stack = shop();
+    let services = &mut stack["web"]["services"];
+    services["api"]["args"][2] = "3001".into();
+    services["api"]["secrets"]["db"] = "d19e58".into();
+    services["mailer"] = json!({ "cmd": "mailer", "needs": ["data/redis"] });
+    services.as_object_mut().unwrap().remove("worker");
+    let wanted = desired(stack);
+    let plan = plan(&wanted, &observed);
+    (wanted, observed, plan)
+}
+
+#[test]
+fn graphs_leave_out_what_follows() {
+    let plan = plan(&desired(shop()), &Observed::default());
+    insta::assert_snapshot!("dot", render::dot(&plan));
+    insta::assert_snapshot!("mermaid", render::mermaid(&plan));
+}
+
+#[test]
+fn markdown() {
+    insta::assert_snapshot!(render::markdown(&some_change().2, None));
+}
+
+#[test]
+fn markdown_keeps_what_is_hostile_in_its_block() {
+    let script = "one\n```\n</details>\n@team <script>\n````\n";
+    let one = |word: &str| {
+        desired(json!({ "web": { "services": { "api": {
+            "command": format!("{script}{word}"),
+            "description": format!("``` @team #1 <img src=x> {word}"),
+        } } } }))
+    };
+    let mut plan = plan(&one("b"), &as_wanted(&one("a")));
+    plan.problems.push(plan::Problem {
+        address: "web/other".parse().unwrap(),
+        message: "said </code>\n\n# @team [x](y) `".to_owned(),
+    });
+    insta::assert_snapshot!(render::markdown(&plan, None));
+}
+
+#[test]
+fn markdown_fits_into_a_comment() {
+    let mut services = json!({});
+    for at in 0..2_000 {
+        services[format!("s{at}")] = json!({ "cmd": "x".repeat(500) });
+    }
+    let wanted = desired(json!({ "web": { "services": services } }));
+    let text = render::markdown(&plan(&wanted, &Observed::default()), None);
+    assert!(text.len() < 65_536, "{}", text.len());
+    assert!(text.contains("more addresses"), "{text}");
+}
+
+#[test]
+fn the_plan_file() {
+    let (wanted, observed, plan) = some_change();
+    let text = file::save(&plan, &wanted, &observed);
+    let value: Value = serde_json::from_str(&text).unwrap();
+    let validator = jsonschema::validator_for(&file::json_schema()).unwrap();
+    assert_eq!(validator.iter_errors(&value).count(), 0);
+    assert!(!text.contains("d19e5"), "{text}");
+    insta::assert_snapshot!(text);
+
+    let file = PlanFile::parse(&text).unwrap();
+    let definitions = file.definitions(&wanted).unwrap();
+    assert_eq!(file.stale(&definitions, &observed), []);
+    assert_eq!(file.rebuild(&definitions, &observed).unwrap(), plan);
+
+    // Once it is applied, it is stale.
+    let after = simulate::run(&wanted, &observed, &plan).unwrap();
+    let stale: Vec<String> = file
+        .stale(&definitions, &after)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let expected = [
+        "web/api: its definition changed",
+        "web/mailer: was not there, and is now",
+        "web/worker: was there, and is gone",
+    ];
+    assert_eq!(stale, expected);
+}
+
+#[test]
+fn a_plan_file_is_stale_only_for_what_it_touches() {
+    let (wanted, observed, plan) = some_change();
+    let file = PlanFile::parse(&file::save(&plan, &wanted, &observed)).unwrap();
+    let definitions = file.definitions(&wanted).unwrap();
+    let stale = |observed: &Observed, wanted: &Desired| {
+        let definitions = file.definitions(wanted).unwrap();
+        let stale = file.stale(&definitions, observed);
+        stale.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let mut other = observed.clone();
+    service(&mut other, "data/postgres").state = ServiceState::Unhealthy;
+    service(&mut other, "web/api").pid = Some(7);
+    assert_eq!(stale(&other, &wanted), Vec::<String>::new());
+    service(&mut other, "web/worker").state = ServiceState::Failed;
+    service(&mut other, "web/api").stale = true;
+    assert_eq!(
+        stale(&other, &wanted),
+        [
+            "web/api: runs an older definition than the one it has",
+            "web/worker: was running, is failed"
+        ]
+    );
+    // The value of the secret was changed back.
+    assert_eq!(
+        stale(&observed, &desired(shop())),
+        ["web/api: the value of the secret `db` changed"]
+    );
+    let nothing = Desired::empty("shop");
+    assert!(matches!(
+        file.definitions(&nothing),
+        Err(FileError::Secret { .. })
+    ));
+    // What it needs and does not touch went away: not stale, but not sound.
+    let mut other = observed.clone();
+    service(&mut other, "data/redis").state = ServiceState::Stopped;
+    assert_eq!(stale(&other, &wanted), Vec::<String>::new());
+    let refused = file.rebuild(&definitions, &other).unwrap_err().to_string();
+    assert!(refused.contains("data/redis"), "{refused}");
+}
+
+fn saved_json(plan: &Plan, desired: &Desired, observed: &Observed) -> Value {
+    serde_json::from_str(&file::save(plan, desired, observed)).unwrap()
+}
+
+#[test]
+fn an_edited_plan_file_is_refused_or_does_no_harm() {
+    let wanted = desired(shop());
+    let nothing = Observed::default();
+    let first = plan(&wanted, &nothing);
+    let saved = saved_json(&first, &wanted, &nothing);
+    let rebuilt = |saved: &Value, observed: &Observed| {
+        let file = PlanFile::parse(&saved.to_string())?;
+        let definitions = file.definitions(&wanted)?;
+        file.rebuild(&definitions, observed)
+    };
+    // The order is not read from the file.
+    let mut edited = saved.clone();
+    for action in edited["actions"].as_array_mut().unwrap() {
+        action["after"] = json!([]);
+    }
+    edited["actions"].as_array_mut().unwrap().reverse();
+    assert_eq!(rebuilt(&edited, &nothing).unwrap(), first);
+
+    // Each action left out, doubled, or of another kind or place; each definition left out.
+    let mut refusals = 0;
+    let mut check = |edited: &Value| {
+        if let Ok(plan) = rebuilt(edited, &nothing) {
+            let after = simulate::run(&wanted, &nothing, &plan);
+            assert!(after.is_ok(), "{after:?}");
+        } else {
+            refusals += 1;
+        }
+    };
+    for at in 0..first.actions.len() {
+        let mut edited = saved.clone();
+        edited["actions"].as_array_mut().unwrap().remove(at);
+        check(&edited);
+        let mut edited = saved.clone();
+        let copy = edited["actions"][at].clone();
+        edited["actions"].as_array_mut().unwrap().push(copy);
+        check(&edited);
+        for kind in [
+            "create", "update", "start", "stop", "delete", "upsert", "run",
+        ] {
+            let mut edited = saved.clone();
+            edited["actions"][at]["kind"] = kind.into();
+            check(&edited);
+        }
+        for place in ["web", "web/api", "data/postgres", "no/such"] {
+            let mut edited = saved.clone();
+            edited["actions"][at]["address"] = place.into();
+            check(&edited);
+        }
+    }
+    for name in saved["definitions"].as_object().unwrap().keys() {
+        for value in [
+            json!(null),
+            json!({}),
+            json!({ "cmd": 1 }),
+            json!({ "secrets": 1 }),
+        ] {
+            let mut edited = saved.clone();
+            edited["definitions"][name] = value;
+            check(&edited);
+        }
+    }
+    assert!(refusals > 100, "{refusals}");
+
+    // A protected sandbox is not deleted, and no definition comes in with a start.
+    let mut stack = shop();
+    stack["web"]["protect"] = true.into();
+    let observed = as_wanted(&desired(stack));
+    let none = plan::plan(
+        &Desired::empty("shop"),
+        &as_wanted(&wanted),
+        &Options::default(),
+    );
+    let saved = saved_json(&none.unwrap(), &Desired::empty("shop"), &observed);
+    let refused = rebuilt(&saved, &observed).unwrap_err().to_string();
+    assert_eq!(refused, "web:delete cannot be done: it is protected");
+    let mut observed = as_wanted(&wanted);
+    service(&mut observed, "data/redis").state = ServiceState::Failed;
+    let mut saved = saved_json(&plan(&wanted, &observed), &wanted, &observed);
+    assert!(rebuilt(&saved, &observed).is_ok());
+    saved["definitions"]["data/redis"]["cmd"] = "rm".into();
+    let refused = rebuilt(&saved, &observed).unwrap_err().to_string();
+    assert!(refused.contains("not the one that is there"), "{refused}");
+}
+
+#[test]
+fn what_is_no_plan_file_is_refused() {
+    let deep = "[".repeat(100_000);
+    for (text, what) in [
+        ("", "not a plan file"),
+        ("{}", "not a plan file"),
+        ("[1]", "not a plan file"),
+        (&deep, "not a plan file"),
+        (r#"{"format":"gabion-plan-file"}"#, "version"),
+        (r#"{"format":"gabion-plan-file","version":2}"#, "version 2"),
+        (r#"{"format":"gabion-plan-file","version":1}"#, "malformed"),
+    ] {
+        let refused = PlanFile::parse(text).unwrap_err().to_string();
+        assert!(refused.contains(what), "{refused}");
+    }
+}
+
+#[test]
+fn deletions_count_what_goes_with_a_sandbox() {
+    let mut observed = as_wanted(&desired(shop()));
+    service(&mut observed, "web/api").state = ServiceState::Stopped;
+    let mut stack = shop();
+    stack.as_object_mut().unwrap().remove("web");
+    let services = stack["data"]["services"].as_object_mut().unwrap();
+    services.remove("redis");
+    let plan = plan(&desired(stack), &observed);
+    let gone: Vec<String> = plan::deletions(&plan, &observed)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(gone, ["data/redis", "web", "web/api", "web/worker"]);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use gabion::model::*;
+use gabion::plan::file::{self, PlanFile};
 use gabion::plan::{self, Cause, Operation, Options, Plan, render, simulate};
 use proptest::prelude::*;
 use random::{DIGEST, desired, found_seed, observed, sandbox_name, sandbox_seed, service_name};
@@ -72,6 +73,41 @@ fn check_renderings(plan: &Plan) {
     assert!(!json.contains(DIGEST), "{json}");
 }
 
+/// A plan that was saved is fresh, does the same, and holds no digest.
+fn check_file(desired: &Desired, observed: &Observed, plan: &Plan) {
+    let text = file::save(plan, desired, observed);
+    assert!(!text.contains(DIGEST), "{text}");
+    let file = PlanFile::parse(&text).unwrap();
+    let definitions = file.definitions(desired).unwrap();
+    assert_eq!(file.stale(&definitions, observed), []);
+    let unreadable = |it: &Listing| matches!(it, Listing::Unknown { .. });
+    if !plan.problems.is_empty() || observed.sandboxes.values().any(unreadable) {
+        // Refused before it is looked at; and what is wanted in a sandbox that cannot be read is
+        // not in the file, so that a plan beside it may be refused.
+        return;
+    }
+    let again = file.rebuild(&definitions, observed);
+    let again = again.unwrap_or_else(|why| panic!("{why}\n{}", short(plan)));
+    let ids = |plan: &Plan| {
+        plan.actions
+            .iter()
+            .map(|it| it.id())
+            .collect::<BTreeSet<_>>()
+    };
+    assert_eq!(ids(&again), ids(plan));
+    for text in [
+        render::markdown(plan, None),
+        render::dot(plan),
+        render::mermaid(plan),
+    ] {
+        assert!(!text.contains(DIGEST), "{text}");
+    }
+    if !plan.is_empty() {
+        let after = simulate::run(desired, observed, plan).unwrap();
+        assert_ne!(file.stale(&definitions, &after), []);
+    }
+}
+
 fn check_unchanged(plan: &Plan, desired: &Desired, observed: &Observed) {
     for action in &plan.actions {
         let Address::Service(address) = &action.address else {
@@ -120,6 +156,7 @@ proptest! {
         let again = plan::plan(&desired, &after, &Options::default()).unwrap();
         prop_assert!(again.is_empty(), "{:?}", again.actions);
         check_renderings(&plan);
+        check_file(&desired, &observed, &plan);
         check_unchanged(&plan, &desired, &observed);
         let ids: BTreeSet<String> = plan.actions.iter().map(|action| action.id()).collect();
         prop_assert_eq!(ids.len(), plan.actions.len());
@@ -146,6 +183,7 @@ proptest! {
         let plan = plan::plan(&desired, &observed, &options).unwrap();
         simulated(&desired, &observed, &plan, &choices);
         check_renderings(&plan);
+        check_file(&desired, &observed, &plan);
 
         let op = [Operation::Start, Operation::Stop, Operation::Restart][usize::from(op)];
         let plan = plan::operate(&desired, &observed, op, &targets, Cause::Requested).unwrap();
@@ -156,6 +194,7 @@ proptest! {
         let options = Options { destroy: true, targets: vec![] };
         let plan = plan::plan(&nothing, &observed, &options).unwrap();
         simulated(&nothing, &observed, &plan, &choices);
+        check_file(&nothing, &observed, &plan);
     }
 
     #[test]

@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 
-use super::address::AddressArg;
 use super::context::Context;
 use super::error::Result;
+use super::limits::Limits;
+use super::plan_file::{self, ApplyArg};
 use super::run::{self, Execution, RunArgs};
 use crate::plan::{self, Options};
 
@@ -13,19 +14,29 @@ use crate::plan::{self, Options};
   gabion apply
   gabion apply --yes                     in CI
   gabion apply web/api                   only this service and what it needs
+  gabion apply plan.json                 what gabion plan --out plan.json has shown
   gabion apply --yes --json              events for machines, one per line
 
 The first Ctrl-C starts nothing new and awaits what is running; the second stops
 at once. Either way the next apply goes on from what is really there.")]
 pub struct ApplyArgs {
-    /// Apply only these sandboxes and services, and what they need
-    #[arg(value_name = "ADDRESS", add = super::address::completer())]
-    targets: Vec<AddressArg>,
+    /// Apply only these sandboxes and services, and what they need; or one plan file
+    ///
+    /// What ends in `.json` is a plan file, as `gabion plan --out` writes it. It is refused if
+    /// anything it touches is not as it was when the plan was made.
+    #[arg(value_name = "ADDRESS|FILE.json", add = super::address::completer())]
+    targets: Vec<ApplyArg>,
+    #[command(flatten)]
+    limits: Limits,
     #[command(flatten)]
     run: RunArgs,
 }
 
 pub async fn run(context: &Context, args: &ApplyArgs) -> Result<ExitCode> {
+    let (targets, file) = plan_file::sort(&args.targets)?;
+    if let Some(file) = file {
+        return plan_file::apply(context, &args.run, &args.limits, file).await;
+    }
     let (loaded, desired) = context.load_valid()?;
     let _lock = run::lock(
         context,
@@ -36,7 +47,7 @@ pub async fn run(context: &Context, args: &ApplyArgs) -> Result<ExitCode> {
     .await?;
     let mut platforms = context.platforms(&loaded, &desired.stack)?;
     let observed = platforms.observe(&desired).await?;
-    let targets = super::address::resolve(&args.targets, &desired, &observed)?;
+    let targets = super::address::resolve(&targets, &desired, &observed)?;
     let plan = plan::plan(
         &desired,
         &observed,
@@ -45,6 +56,7 @@ pub async fn run(context: &Context, args: &ApplyArgs) -> Result<ExitCode> {
             targets,
         },
     )?;
+    args.limits.check(&plan, &observed)?;
     let execution = Execution {
         context,
         loaded: &loaded,

@@ -9,6 +9,7 @@ use super::error::Result;
 #[command(after_help = "Examples:
   gabion schema > gabion.schema.json      for an editor
   gabion schema plan                      the shape of `gabion plan --json`
+  gabion schema plan-file                 the shape of a plan file
   gabion schema --markdown                every manifest field, for people")]
 pub struct SchemaArgs {
     /// Which one
@@ -25,6 +26,8 @@ enum Which {
     Manifest,
     /// `gabion plan --json`
     Plan,
+    /// `gabion plan --out`
+    PlanFile,
 }
 
 pub fn run(args: &SchemaArgs) -> Result<ExitCode> {
@@ -35,6 +38,7 @@ pub fn run(args: &SchemaArgs) -> Result<ExitCode> {
     let schema = match args.which {
         Which::Manifest => crate::manifest::schema(),
         Which::Plan => crate::plan::render::json_schema(),
+        Which::PlanFile => crate::plan::file::json_schema(),
     };
     print(&format!("{schema:#}\n"))?;
     Ok(ExitCode::SUCCESS)

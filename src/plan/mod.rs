@@ -6,10 +6,13 @@
 //!
 //! The way through the files: `world` joins both sides, `decide` says what each thing needs by
 //! itself, `settle` carries that over to what depends on it, `limit` leaves out what was not asked
-//! for, `order` makes the graph of actions, `simulate` proves the result.
+//! for, `order` makes the graph of actions, `simulate` proves the result. `file` is a plan kept for
+//! later.
 
 mod decide;
+mod deletions;
 mod diff;
+pub mod file;
 mod forecast;
 mod limit;
 mod operate;
@@ -20,6 +23,7 @@ pub mod simulate;
 mod types;
 mod world;
 
+pub use deletions::deletions;
 pub use forecast::{Forecast, History, forecast};
 pub use operate::{Operation, operate};
 pub use types::*;

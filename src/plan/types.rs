@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::model::{Address, SandboxSpec, ServiceSpec, ServiceState};
 
@@ -212,7 +212,9 @@ impl Step {
 }
 
 /// The word for a step; with the address it says what is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum StepKind {
     /// Create a sandbox.
@@ -253,7 +255,7 @@ impl fmt::Display for StepKind {
 }
 
 /// Why an action is in the plan.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "reason", rename_all = "snake_case")]
 pub enum Cause {
     /// In the manifest, but not there yet.
@@ -312,7 +314,7 @@ pub struct Change {
 }
 
 /// Something that keeps a part of the stack from being planned.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Problem {
     /// What cannot be planned.
     #[schemars(with = "String")]

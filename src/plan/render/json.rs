@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::super::{Cause, Change, Forecast, Plan, Problem, StepKind, Summary, Until};
+use super::super::{Action, Cause, Change, Forecast, Plan, Problem, StepKind, Summary, Until};
 use crate::model::Address;
 
 /// What `gabion plan --json` writes.
@@ -30,7 +30,7 @@ struct PlanJson<'a> {
 
 /// The plan in numbers.
 #[derive(Serialize, JsonSchema)]
-struct SummaryJson {
+pub(in crate::plan) struct SummaryJson {
     #[serde(flatten)]
     summary: Summary,
     /// Sandboxes in the manifest.
@@ -43,7 +43,7 @@ struct SummaryJson {
 
 /// One action.
 #[derive(Serialize, JsonSchema)]
-struct ActionJson<'a> {
+pub(in crate::plan) struct ActionJson<'a> {
     /// The address and the kind: `web/api:start`. Unique in the plan.
     id: String,
     /// `sandbox` or `sandbox/service`.
@@ -72,15 +72,44 @@ struct ForecastJson {
 
 /// The plan as JSON.
 pub fn json(plan: &Plan, forecast: Option<&Forecast>) -> Value {
-    let ids: Vec<String> = plan.actions.iter().map(super::super::Action::id).collect();
-    let id = |at: &usize| ids.get(*at).cloned();
+    let id = |at: &usize| plan.actions.get(*at).map(Action::id);
+    let shape = PlanJson {
+        version: 1,
+        stack: &plan.stack,
+        platforms: &plan.platforms,
+        summary: summary(plan),
+        actions: actions(plan),
+        problems: &plan.problems,
+        forecast: forecast.map(|forecast| ForecastJson {
+            seconds: forecast.total.as_secs_f64(),
+            path: forecast.path.iter().filter_map(id).collect(),
+        }),
+    };
+    serde_json::to_value(shape).unwrap_or_default()
+}
+
+/// The plan in numbers, with those of the manifest.
+pub(in crate::plan) fn summary(plan: &Plan) -> SummaryJson {
+    SummaryJson {
+        summary: plan.summary(),
+        sandboxes: plan.sandboxes,
+        services: plan.services,
+        unchanged: plan.unchanged,
+    }
+}
+
+/// The actions, with their order by id.
+pub(in crate::plan) fn actions(plan: &Plan) -> Vec<ActionJson<'_>> {
+    let ids: Vec<String> = plan.actions.iter().map(Action::id).collect();
     let actions = plan.actions.iter().zip(&ids).map(|(action, own)| {
         let until = |wanted| {
             let after = action
                 .after
                 .iter()
                 .filter(move |after| after.until == wanted);
-            after.filter_map(|after| id(&after.action)).collect()
+            after
+                .filter_map(|after| ids.get(after.action).cloned())
+                .collect()
         };
         ActionJson {
             id: own.clone(),
@@ -92,24 +121,7 @@ pub fn json(plan: &Plan, forecast: Option<&Forecast>) -> Value {
             after_executed: until(Until::Executed),
         }
     });
-    let shape = PlanJson {
-        version: 1,
-        stack: &plan.stack,
-        platforms: &plan.platforms,
-        summary: SummaryJson {
-            summary: plan.summary(),
-            sandboxes: plan.sandboxes,
-            services: plan.services,
-            unchanged: plan.unchanged,
-        },
-        actions: actions.collect(),
-        problems: &plan.problems,
-        forecast: forecast.map(|forecast| ForecastJson {
-            seconds: forecast.total.as_secs_f64(),
-            path: forecast.path.iter().filter_map(id).collect(),
-        }),
-    };
-    serde_json::to_value(shape).unwrap_or_default()
+    actions.collect()
 }
 
 /// The JSON Schema (draft 7) of what [`json`] returns.

@@ -1,9 +1,14 @@
-//! A plan as text for people and as JSON for machines. Values are shown with control characters
-//! escaped; digests of secrets are not in a plan to begin with.
+//! A plan as text for people, as JSON for machines, as Markdown for a pull request, and as a graph.
+//! Values are shown with control characters escaped; digests of secrets are not in a plan to begin
+//! with.
 
-mod json;
+mod graph;
+pub(super) mod json;
+mod markdown;
 mod text;
 mod value;
 
+pub use graph::{dot, mermaid};
 pub use json::{json, json_schema};
+pub use markdown::markdown;
 pub use text::{APPLY_HINT, Style, text};

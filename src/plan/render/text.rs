@@ -48,6 +48,43 @@ pub fn text(plan: &Plan, forecast: Option<&Forecast>, style: &Style) -> String {
     page.out
 }
 
+/// The first line, the summary (empty for an empty plan), and what is done with one address: the
+/// words of [`text`] on lines of any length, for other renderings.
+pub(super) struct Words<'a>(&'a Plan);
+
+impl<'a> Words<'a> {
+    pub fn of(plan: &'a Plan) -> Self {
+        Self(plan)
+    }
+
+    fn page(&self) -> Page<'a> {
+        Page {
+            plan: self.0,
+            out: String::new(),
+            style: Style {
+                color: false,
+                width: usize::MAX,
+            },
+        }
+    }
+
+    pub fn header(&self) -> String {
+        let mut page = self.page();
+        page.header();
+        page.out.trim_end().to_owned()
+    }
+
+    pub fn summary(&self, forecast: Option<&Forecast>) -> String {
+        let mut page = self.page();
+        page.summary(forecast);
+        page.out.trim().to_owned()
+    }
+
+    pub fn address(&self, group: &[usize]) -> String {
+        self.page().words(group, self.0.deed(group))
+    }
+}
+
 /// What `gabion plan` says after a plan that is not empty.
 pub const APPLY_HINT: &str = "Apply it with: gabion apply";
 
@@ -143,12 +180,11 @@ impl Page<'_> {
 
     fn block(&mut self, address: &Address, group: &[usize], column: usize) {
         let deed = self.plan.deed(group);
-        let (mark, color) = match deed {
-            Deed::Add => ("+", AnsiColor::Green),
-            Deed::Change | Deed::Restart => ("~", AnsiColor::Yellow),
-            Deed::Start => (">", AnsiColor::Green),
-            Deed::Stop => ("<", AnsiColor::Yellow),
-            Deed::Delete => ("-", AnsiColor::Red),
+        let mark = mark(deed);
+        let color = match deed {
+            Deed::Add | Deed::Start => AnsiColor::Green,
+            Deed::Change | Deed::Restart | Deed::Stop => AnsiColor::Yellow,
+            Deed::Delete => AnsiColor::Red,
         };
         let color = Ansi::new().fg_color(Some(color.into()));
         self.out.push_str("  ");
@@ -408,6 +444,17 @@ impl Page<'_> {
             names.extend(tail);
         }
         names
+    }
+}
+
+/// The sign for what is done with an address.
+pub(super) fn mark(deed: Deed) -> &'static str {
+    match deed {
+        Deed::Add => "+",
+        Deed::Change | Deed::Restart => "~",
+        Deed::Start => ">",
+        Deed::Stop => "<",
+        Deed::Delete => "-",
     }
 }
 
