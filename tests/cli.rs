@@ -190,7 +190,7 @@ fn from_nothing_to_nothing_in_a_pipe() {
             &["apply", "web/api", "--yes"],
             &["plan", "--destroy"],
             &["destroy"],
-            &["destroy", "--yes"],
+            &["destroy", "--yes", "--parallelism", "1"],
             &["destroy", "--yes"],
         ],
     ));

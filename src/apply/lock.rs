@@ -131,6 +131,7 @@ fn open(path: &Path) -> io::Result<File> {
         .create(true)
         .truncate(false)
         .mode(0o600)
+        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32)
         .open(path)
 }
 
@@ -148,9 +149,12 @@ fn sign(mut file: File, path: &Path, command: &str) -> io::Result<StackLock> {
         command: command.to_owned(),
         since: jiff::Timestamp::now(),
     };
-    file.set_len(0)?;
-    file.seek(SeekFrom::Start(0))?;
-    file.write_all(&serde_json::to_vec(&holder)?)?;
+    // Only a note for others: a full disk must not keep anybody from stopping what fills it.
+    let note = serde_json::to_vec(&holder)?;
+    let _ = file
+        .set_len(0)
+        .and_then(|()| file.seek(SeekFrom::Start(0)))
+        .and_then(|_| file.write_all(&note));
     Ok(StackLock {
         path: path.to_owned(),
         _file: file,

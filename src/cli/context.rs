@@ -81,16 +81,38 @@ impl Context {
         if !matches!(error, Error::OutputClosed | Error::Manifest) {
             let red = anstyle::AnsiColor::Red.on_default().bold();
             let bold = anstyle::Style::new().bold();
-            eprintln!("{}: {error}", paint(self.color_stderr, red, "error"));
+            say(format_args!(
+                "{}: {error}",
+                paint(self.color_stderr, red, "error")
+            ));
             if let Some(hint) = error.hint() {
-                eprintln!("{}: {hint}", paint(self.color_stderr, bold, "hint"));
+                say(format_args!(
+                    "{}: {hint}",
+                    paint(self.color_stderr, bold, "hint")
+                ));
             }
         }
         ExitCode::from(error.code())
     }
 
-    /// Where local state is kept: `GABION_HOME`, or the XDG state directory.
+    /// Where local state is kept: `GABION_HOME`, or the XDG state directory. One that others can
+    /// write to is refused: they could put their own programs into it.
     pub fn home(&self) -> Result<PathBuf> {
+        use std::os::unix::fs::MetadataExt;
+        let home = Self::named_home()?;
+        if let Ok(found) = std::fs::metadata(&home) {
+            let own = rustix::process::geteuid().as_raw();
+            if found.mode() & 0o002 != 0 || found.uid() != own {
+                return Err(Error::Failed {
+                    message: format!("{} can be written by others", home.display()),
+                    hint: Some("chmod o-w it, or set GABION_HOME to a folder of your own".into()),
+                });
+            }
+        }
+        Ok(home)
+    }
+
+    fn named_home() -> Result<PathBuf> {
         if let Some(home) = std::env::var_os("GABION_HOME").filter(|home| !home.is_empty()) {
             return Ok(std::path::absolute(home)?);
         }
@@ -147,12 +169,12 @@ impl Context {
     pub fn load_valid(&self) -> Result<(Loaded, Desired)> {
         let mut loaded = self.load()?;
         if !loaded.report.diagnostics.is_empty() {
-            eprint!(
+            say_raw(format_args!(
                 "{}",
                 loaded
                     .report
                     .render_text(self.color_stderr, self.width_stderr())
-            );
+            ));
         }
         match loaded.desired.take() {
             Some(desired) => Ok((loaded, desired)),
@@ -168,18 +190,18 @@ impl Context {
         }
         match loaded.stack.clone() {
             Some(stack) => {
-                eprintln!(
+                say(format_args!(
                     "note: the manifest is not valid (see gabion validate); showing what is there"
-                );
+                ));
                 Ok((loaded, Desired::empty(stack)))
             }
             None => {
-                eprint!(
+                say_raw(format_args!(
                     "{}",
                     loaded
                         .report
                         .render_text(self.color_stderr, self.width_stderr())
-                );
+                ));
                 Err(Error::Manifest)
             }
         }
@@ -200,9 +222,8 @@ impl Context {
 
     /// The journal of a stack.
     pub fn journal(&self, stack: &str) -> Result<Journal> {
-        Ok(Journal::new(
-            self.private_dir("history")?.join(format!("{stack}.jsonl")),
-        ))
+        let folder = self.home()?.join("history");
+        Ok(Journal::new(folder.join(format!("{stack}.jsonl"))))
     }
 
     /// The lock file of a stack.
@@ -291,4 +312,15 @@ pub fn count(number: usize, noun: &str) -> String {
         (_, false) => "s",
     };
     format!("{number} {noun}{ending}")
+}
+
+/// Writes a line of the story to stderr. Somebody who closed it wants to hear nothing.
+pub fn say(text: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// As [`say`], without a line end.
+pub fn say_raw(text: std::fmt::Arguments<'_>) {
+    let mut stderr = std::io::stderr().lock();
+    let _ = write!(stderr, "{text}").and_then(|()| stderr.flush());
 }

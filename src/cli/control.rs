@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::address::AddressArg;
-use super::context::Context;
+use super::context::{Context, say};
 use super::error::Result;
 use super::run::{self, Execution, RunArgs};
 use crate::model::HumanDuration;
@@ -103,7 +103,10 @@ async fn operate(
         return Ok(ExitCode::SUCCESS);
     }
     for problem in &plan.problems {
-        eprintln!("error: `{}` {}", problem.address, problem.message);
+        say(format_args!(
+            "error: `{}` {}",
+            problem.address, problem.message
+        ));
     }
     execution.run(&plan).await
 }

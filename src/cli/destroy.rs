@@ -38,6 +38,7 @@ pub async fn run(context: &Context, args: &DestroyArgs) -> Result<ExitCode> {
     let plan = plan::plan(&Desired::empty(stack.clone()), &observed, &options)?;
     if plan.is_empty() && plan.problems.is_empty() && !args.run.json {
         print(&nothing(&stack))?;
+        platforms.tidy().await?;
         drop(lock);
         context.tidy_home(&stack)?;
         return Ok(ExitCode::SUCCESS);
@@ -50,6 +51,9 @@ pub async fn run(context: &Context, args: &DestroyArgs) -> Result<ExitCode> {
         success: "Nothing of this stack is left.",
     };
     let code = execution.ask_and_run(&plan, "Destroy all of this?").await?;
+    if code == ExitCode::SUCCESS {
+        platforms.tidy().await?;
+    }
     drop(lock);
     if code == ExitCode::SUCCESS {
         context.tidy_home(&stack)?;

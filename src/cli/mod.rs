@@ -160,6 +160,20 @@ enum Command {
     Supervise(supervise::SuperviseArgs),
 }
 
+impl Command {
+    fn changes_something(&self) -> bool {
+        matches!(
+            self,
+            Self::Apply(_)
+                | Self::Watch(_)
+                | Self::Start(_)
+                | Self::Stop(_)
+                | Self::Restart(_)
+                | Self::Destroy(_)
+        )
+    }
+}
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     clap_complete::CompleteEnv::with_factory(Cli::command).complete();
@@ -175,8 +189,12 @@ pub fn main() -> ExitCode {
         return supervise::run(args);
     }
     let context = Context::new(cli.global);
+    let changes = cli.command.changes_something();
     match dispatch(&context, cli.command) {
         Ok(code) => code,
+        // For a command that only shows, whoever stopped reading has seen enough. Another one was
+        // kept from what it was asked to do.
+        Err(error::Error::OutputClosed) if changes => ExitCode::FAILURE,
         Err(error) => context.report(&error),
     }
 }

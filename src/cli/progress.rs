@@ -2,14 +2,14 @@
 //! for machines. Reads events only.
 
 use std::collections::{HashMap, HashSet};
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use anstyle::{AnsiColor, Style};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::mpsc;
 
-use super::context::{Context, paint};
+use super::context::{Context, paint, say};
 use super::error::{Error, Result};
 use super::terminal::NoEcho;
 use crate::event::{ActionRef, Event, Failure, SkipReason, What};
@@ -343,8 +343,8 @@ impl<'a> Reporter<'a> {
             self.bars.remove(&bar);
         }
         match self.mode {
-            Mode::Live => self.bars.suspend(|| write_line(text))?,
-            Mode::Plain | Mode::Json => write_line(text)?,
+            Mode::Live => self.bars.suspend(|| say(format_args!("{text}"))),
+            Mode::Plain | Mode::Json => say(format_args!("{text}")),
         }
         Ok(true)
     }
@@ -398,7 +398,8 @@ impl<'a> Reporter<'a> {
         let Some((address, group, _)) = running.min_by_key(|(.., since)| *since) else {
             return Ok(());
         };
-        Ok(write_line(&self.running_line("·", address, group))?)
+        say(format_args!("{}", self.running_line("·", address, group)));
+        Ok(())
     }
 }
 
@@ -408,10 +409,6 @@ impl Group {
         self.doing = None;
         self.spent += Duration::try_from_secs_f64(seconds).unwrap_or_default();
     }
-}
-
-fn write_line(text: &str) -> std::io::Result<()> {
-    writeln!(std::io::stderr().lock(), "{text}")
 }
 
 /// `text` in lines of at most `width` columns, broken at spaces where there are any.

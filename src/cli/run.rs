@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use super::context::{Context, count, print};
+use super::context::{Context, count, print, say, say_raw};
 use super::error::{Error, INTERRUPTED, Result};
 use super::progress::{Mode, Reporter};
 use crate::apply::{Apply, DEFAULT_PARALLELISM, Holder, Interrupt, StackLock};
@@ -67,7 +67,9 @@ pub async fn lock(
             || "another process".to_owned(),
             |holder| format!("`{}` (process {})", holder.command, holder.pid),
         );
-        eprintln!("Stack `{stack}` is locked by {who}; waiting for it for at most {timeout}.");
+        say(format_args!(
+            "Stack `{stack}` is locked by {who}; waiting for it for at most {timeout}."
+        ));
     };
     Ok(StackLock::acquire(&path, command, timeout.0, on_wait).await?)
 }
@@ -98,7 +100,7 @@ impl Execution<'_> {
             return Ok(verdict(plan));
         }
         if !self.args.yes && !confirm(question).await? {
-            eprintln!("Nothing was changed.");
+            say(format_args!("Nothing was changed."));
             return Ok(ExitCode::FAILURE);
         }
         self.run(plan).await
@@ -184,7 +186,8 @@ impl Execution<'_> {
                 "See everything {who} said with: gabion logs {logged}\n"
             ));
         }
-        Ok(write!(std::io::stderr().lock(), "\n{text}")?)
+        say_raw(format_args!("\n{text}"));
+        Ok(())
     }
 }
 
@@ -235,7 +238,7 @@ pub async fn forward_signals(interrupt: watch::Sender<Interrupt>) {
 pub async fn confirm(question: &str) -> Result<bool> {
     // Before the question is seen: an answer to it may be Ctrl-C.
     let mut interrupted = signal(SignalKind::interrupt())?;
-    eprint!("{question} [y/N] ");
+    say_raw(format_args!("{question} [y/N] "));
     std::io::stderr().flush()?;
     let (sender, receiver) = tokio::sync::oneshot::channel();
     // A plain thread: a blocked read must not keep the process from ending.
@@ -247,12 +250,12 @@ pub async fn confirm(question: &str) -> Result<bool> {
     let line = tokio::select! {
         line = receiver => line.map_err(|_| Error::Interrupted)??,
         _ = interrupted.recv() => {
-            eprintln!();
+            say(format_args!(""));
             return Err(Error::Interrupted);
         }
     };
     if line.is_empty() {
-        eprintln!();
+        say(format_args!(""));
         return Err(Error::Usage {
             message: "there is nobody to ask".to_owned(),
             hint: Some("--yes goes ahead without asking".to_owned()),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-use super::context::Context;
+use super::context::{Context, say};
 use super::error::{Error, Result};
 use super::run::{self, Execution, RunArgs};
 use super::watch_lines::Lines;
@@ -92,7 +92,7 @@ pub async fn run(context: &Context, args: &WatchArgs) -> Result<ExitCode> {
         return stop_all(context, args.json).await;
     }
     if !args.json {
-        eprintln!("Left running. See them with: gabion status");
+        say(format_args!("Left running. See them with: gabion status"));
     }
     Ok(ExitCode::SUCCESS)
 }

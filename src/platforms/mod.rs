@@ -95,6 +95,12 @@ pub trait Act: Observe {
     /// Stops and removes a service. An absent one counts as removed.
     async fn delete_service(&self, service: &ServiceAddress) -> Result<()>;
 
+    /// Removes what interrupted work has left behind. To be called while nobody else works on the
+    /// stack.
+    async fn tidy(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Runs a command in a sandbox with this process's own standard streams and terminal, and
     /// returns its exit code (128 + signal number if it was killed).
     async fn exec(&self, sandbox: &SandboxName, argv: &[String], secrets: &Secrets) -> Result<i32>;
@@ -193,6 +199,14 @@ impl Platforms {
         }
         self.placement.extend(placement);
         Ok(observed)
+    }
+
+    /// [`Act::tidy`] on all platforms.
+    pub async fn tidy(&self) -> Result<()> {
+        for platform in self.by_name.values() {
+            platform.tidy().await?;
+        }
+        Ok(())
     }
 
     /// The platform that `sandbox` lives on.

@@ -9,6 +9,7 @@ mod api;
 mod client;
 mod launch;
 pub mod logs;
+mod occupy;
 mod owner;
 mod policy;
 mod probe;
@@ -33,6 +34,7 @@ use std::process::ExitCode;
 
 pub use client::{Client, ClientError, HealthReport, Until};
 pub use launch::{LaunchError, launch};
+pub use occupy::{is_occupied, occupy};
 pub use stored::{exec_attached, kill_leftovers, stored_logs, stored_services};
 pub use wire::{ServiceObject, Status};
 

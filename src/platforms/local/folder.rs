@@ -79,7 +79,7 @@ impl Stacks {
         Ok(folder)
     }
 
-    /// Removes the folder of a sandbox, and the stack's if that was its last one.
+    /// Removes the folder of a sandbox.
     pub fn delete(&self, stack: &str, sandbox: &SandboxName) -> Result<()> {
         let parent = self.root.join(stack);
         let folder = self.sandbox(stack, sandbox);
@@ -90,8 +90,17 @@ impl Stacks {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed("remove", &folder.0)(error)),
         }
-        let draft = parent.join(format!(".new-{sandbox}"));
-        remove_tree(&draft).map_err(failed("remove", &draft))?;
+        Ok(())
+    }
+
+    /// Removes what interrupted work has left of a stack, and the stack's folder if it is empty.
+    pub fn tidy(&self, stack: &str) -> Result<()> {
+        let parent = self.root.join(stack);
+        for entry in std::fs::read_dir(&parent).into_iter().flatten().flatten() {
+            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+                remove_tree(&entry.path()).map_err(failed("remove", &entry.path()))?;
+            }
+        }
         // Each fails while something else is still in it, as it should.
         let _ = std::fs::remove_dir(&parent).and_then(|()| std::fs::remove_dir(&self.root));
         Ok(())
@@ -118,6 +127,7 @@ impl Folder {
         };
         let stored: Stored<SandboxSpec> = serde_json::from_slice(&text).map_err(|error| {
             PlatformError::new(format!("{} is damaged: {error}", path.display()))
+                .hint("restore the file, or stop what runs in the sandbox and remove its folder")
         })?;
         if stored.owner != stack {
             let message = format!("{} belongs to stack `{}`", self.0.display(), stored.owner);

@@ -164,6 +164,11 @@ impl Local {
         let spec = Arc::new(spec);
         let isolation = Isolation::None;
         let Some(client) = open(folder)? else {
+            if supervisor::is_occupied(folder.path()) {
+                return Err(PlatformError::new(
+                    "its supervisor runs, but cannot be reached",
+                ));
+            }
             let stored = supervisor::stored_services(folder.path()).map_err(|error| {
                 PlatformError::new(format!("cannot read its definitions: {error}"))
             })?;
@@ -191,6 +196,16 @@ impl Local {
             supervisor_pid,
             services,
         }))
+    }
+
+    /// Makes sure that no supervisor runs in a folder, and nothing that one has left behind.
+    async fn occupy(&self, folder: &Folder) -> Result<std::fs::File> {
+        let failed = |error| PlatformError::new(format!("cannot end its processes: {error}"));
+        let occupied = supervisor::occupy(folder.path()).await.map_err(failed)?;
+        supervisor::kill_leftovers(folder.path())
+            .await
+            .map_err(failed)?;
+        Ok(occupied)
     }
 
     /// Tells how a start gets on, for as long as it is polled. States shorter than a round trip are
@@ -320,19 +335,31 @@ impl Act for Local {
     }
 
     async fn stop_sandbox(&self, sandbox: &SandboxName) -> Result<()> {
-        match open(&self.folder(sandbox))? {
-            Some(client) => client.shutdown().await.map_err(refused),
-            None => Ok(()),
+        let folder = self.folder(sandbox);
+        if let Some(client) = open(&folder)? {
+            return client.shutdown().await.map_err(refused);
         }
+        if folder.path().exists() {
+            drop(self.occupy(&folder).await?);
+        }
+        Ok(())
     }
 
     async fn delete_sandbox(&self, sandbox: &SandboxName) -> Result<()> {
-        self.stop_sandbox(sandbox).await?;
         let folder = self.folder(sandbox);
-        supervisor::kill_leftovers(folder.path())
-            .await
-            .map_err(|error| PlatformError::new(format!("cannot end its processes: {error}")))?;
+        if let Some(client) = open(&folder)? {
+            client.shutdown().await.map_err(refused)?;
+        }
+        if !folder.path().exists() {
+            return Ok(());
+        }
+        // Held until the folder is gone: no supervisor may come up in between.
+        let _occupied = self.occupy(&folder).await?;
         self.stacks.delete(&self.stack, sandbox)
+    }
+
+    async fn tidy(&self) -> Result<()> {
+        self.stacks.tidy(&self.stack)
     }
 
     async fn upsert_service(
@@ -385,7 +412,7 @@ impl Act for Local {
                 .await
                 .map_err(refused)
                 .map(drop),
-            None => Ok(()),
+            None => self.stop_sandbox(&service.sandbox).await,
         }
     }
 
