@@ -121,6 +121,10 @@ impl Cx<'_, '_> {
     pub fn unknown(&self, key: NodeId, fields: &'static [&'static str]) {
         let span = self.tree.span(key);
         let word = self.tree.text(key).unwrap_or_default();
+        if word.starts_with("x-") && fields.contains(&"sandboxes") {
+            // A place for anchors, as in docker compose.
+            return;
+        }
         let mut sink = self.sink.borrow_mut();
         let near = alias(word).filter(|word| fields.contains(word));
         let near = near.or_else(|| sink.nearest(word, fields.iter().copied()));

@@ -436,9 +436,12 @@ impl<'s> Reader<'_, 's> {
         let info = error.info();
         let info = info.strip_suffix('.').unwrap_or(&info);
         let draft = Draft::error(codes::SYNTAX, span, format!("this is not YAML: {info}"));
-        self.sink.push(match info.contains("tab") {
-            true => draft.help("indent with spaces; YAML does not take tabs there"),
-            false => draft,
+        self.sink.push(if info.contains("tab") {
+            draft.help("indent with spaces; YAML does not take tabs there")
+        } else if info.contains("mapping values are not allowed") {
+            draft.help("a text with `: ` in it needs quotes")
+        } else {
+            draft
         });
         Stop::Broken
     }

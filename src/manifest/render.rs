@@ -95,10 +95,7 @@ impl Report {
             let Some(source) = self.source(first) else {
                 let (_, at, label) = marks.remove(0);
                 let origin = Origin::path(at.file.display().to_string());
-                group = group.element(match (at.line, at.column) {
-                    (1, 1) => origin,
-                    (line, column) => origin.line(line).char_column(column),
-                });
+                group = group.element(origin.line(at.line).char_column(at.column));
                 if !label.is_empty() {
                     group = group.element(Level::NOTE.message(label));
                 }

@@ -17,6 +17,9 @@ pub fn schema() -> Value {
     tidy(&mut schema);
     if let Some(top) = schema.as_object_mut() {
         top.insert("title".to_owned(), "gabion manifest".into());
+        let anchors = "Anything: a place for anchors.";
+        let extensions = serde_json::json!({ "^x-": { "description": anchors } });
+        top.insert("patternProperties".to_owned(), extensions);
     }
     schema
 }

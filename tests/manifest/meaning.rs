@@ -400,3 +400,18 @@ fn circles_that_go_through_sandboxes() {
         &["M020 3:16"],
     );
 }
+
+#[test]
+fn fields_that_begin_with_x_are_a_place_for_anchors() {
+    let loaded = good(load(
+        "version: 1
+stack: shop
+x-python: &python { cmd: python3, env: { PYTHONUNBUFFERED: '1' } }
+sandboxes:
+  web:
+    services:
+      a: { <<: *python, args: [a.py] }
+",
+    ));
+    assert_eq!(service(&loaded, "web/a").env["PYTHONUNBUFFERED"], "1");
+}
