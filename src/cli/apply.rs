@@ -46,7 +46,7 @@ pub async fn run(context: &Context, args: &ApplyArgs) -> Result<ExitCode> {
     )
     .await?;
     let mut platforms = context.platforms(&loaded, &desired.stack)?;
-    let observed = platforms.observe(&desired).await?;
+    let observed = context.observe(&mut platforms, &desired).await?;
     let targets = super::address::resolve(&targets, &desired, &observed)?;
     let plan = plan::plan(
         &desired,

@@ -9,13 +9,16 @@ use super::error::{Error, Result};
 use super::{ColorWhen, Global};
 use crate::apply::Journal;
 use crate::manifest::{self, Loaded};
-use crate::model::Desired;
+use crate::model::{Desired, Observed};
 use crate::platforms::{Platforms, local};
 
 const MANIFEST_NAMES: [&str; 2] = ["gabion.yaml", "gabion.yml"];
 
 /// Widest text we set, in columns, where nothing says how wide the terminal is.
 const DEFAULT_WIDTH: usize = 80;
+
+/// After how long a silent command says what it is doing.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// The surroundings of this process and the global options.
 pub struct Context {
@@ -218,6 +221,17 @@ impl Context {
             platforms.add(name, Box::new(local::Local::new(&home, stack, &program)));
         }
         Ok(platforms)
+    }
+
+    /// Reads all platforms; says so if that takes long.
+    pub async fn observe(&self, platforms: &mut Platforms, desired: &Desired) -> Result<Observed> {
+        let mut read = std::pin::pin!(platforms.observe(desired));
+        tokio::select! {
+            observed = &mut read => return Ok(observed?),
+            () = tokio::time::sleep(PATIENCE) => {}
+        }
+        say(format_args!("Still reading what is there …"));
+        Ok(read.await?)
     }
 
     /// The journal of a stack.

@@ -79,7 +79,7 @@ async fn operate(
     let (loaded, desired) = context.load_valid()?;
     let _lock = run::lock(context, &desired.stack, command, args.lock_timeout).await?;
     let mut platforms = context.platforms(&loaded, &desired.stack)?;
-    let observed = platforms.observe(&desired).await?;
+    let observed = context.observe(&mut platforms, &desired).await?;
     let addresses = super::address::resolve(&args.addresses, &desired, &observed)?;
     let plan = plan::operate(&desired, &observed, operation, &addresses, Cause::Requested)?;
     let run_args = RunArgs::unasked(args.lock_timeout, args.json);

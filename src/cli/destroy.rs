@@ -30,7 +30,7 @@ pub async fn run(context: &Context, args: &DestroyArgs) -> Result<ExitCode> {
     let stack = desired.stack.clone();
     let lock = run::lock(context, &stack, "gabion destroy", args.run.lock_timeout).await?;
     let mut platforms = context.platforms(&loaded, &stack)?;
-    let observed = platforms.observe(&desired).await?;
+    let observed = context.observe(&mut platforms, &desired).await?;
     let options = Options {
         destroy: true,
         targets: Vec::new(),

@@ -34,7 +34,7 @@ pub struct ExecArgs {
 pub async fn run(context: &Context, args: &ExecArgs) -> Result<ExitCode> {
     let (loaded, desired) = context.load_stack()?;
     let mut platforms = context.platforms(&loaded, &desired.stack)?;
-    let observed = platforms.observe(&desired).await?;
+    let observed = context.observe(&mut platforms, &desired).await?;
     super::address::resolve(&[args.sandbox.clone().into()], &desired, &observed)?;
     if !observed.sandboxes.contains_key(&args.sandbox) {
         return Err(Error::Failed {

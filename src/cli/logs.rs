@@ -57,7 +57,7 @@ fn since(text: &str) -> Result<Timestamp, String> {
 pub async fn run(context: &Context, args: &LogsArgs) -> Result<ExitCode> {
     let (loaded, desired) = context.load_stack()?;
     let mut platforms = context.platforms(&loaded, &desired.stack)?;
-    let observed = platforms.observe(&desired).await?;
+    let observed = context.observe(&mut platforms, &desired).await?;
     let chosen = super::address::resolve(&args.addresses, &desired, &observed)?;
     let mut services = Vec::new();
     for name in observed.sandboxes.keys() {

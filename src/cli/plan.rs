@@ -58,7 +58,7 @@ enum Format {
 pub async fn run(context: &Context, args: &PlanArgs) -> Result<ExitCode> {
     let (loaded, mut desired) = context.load_valid()?;
     let mut platforms = context.platforms(&loaded, &desired.stack)?;
-    let observed = platforms.observe(&desired).await?;
+    let observed = context.observe(&mut platforms, &desired).await?;
     if args.destroy {
         desired.sandboxes.clear();
     }

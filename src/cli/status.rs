@@ -74,7 +74,7 @@ struct ServiceRow {
 pub async fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode> {
     let (loaded, desired) = context.load_stack()?;
     let mut platforms = context.platforms(&loaded, &desired.stack)?;
-    let observed = platforms.observe(&desired).await?;
+    let observed = context.observe(&mut platforms, &desired).await?;
     let only = super::address::resolve(&args.addresses, &desired, &observed)?;
     let status = collect(&desired, &observed, &only);
     if args.json {

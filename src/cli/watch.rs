@@ -107,7 +107,7 @@ async fn stop_all(context: &Context, json: bool) -> Result<ExitCode> {
     )
     .await?;
     let mut platforms = context.platforms(&loaded, &desired.stack)?;
-    let observed = platforms.observe(&desired).await?;
+    let observed = context.observe(&mut platforms, &desired).await?;
     let all: Vec<Address> = observed
         .sandboxes
         .keys()

@@ -90,7 +90,16 @@ impl ClientError {
 
 impl From<reqwest::Error> for ClientError {
     fn from(error: reqwest::Error) -> Self {
-        Self::unreachable(&error)
+        if error.is_timeout() {
+            return Self {
+                status: None,
+                code: "unreachable".to_owned(),
+                message: "the supervisor runs, but does not answer".to_owned(),
+                log_tail: Vec::new(),
+            };
+        }
+        // The address is the same for every supervisor, and means nothing to anybody.
+        Self::unreachable(&error.without_url())
     }
 }
 

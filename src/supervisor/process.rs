@@ -179,7 +179,6 @@ struct Pump {
 
 impl Pump {
     async fn run(mut self, last: CancellationToken) {
-        let mut chunk = vec![0; CHUNK];
         // While a batch is written nothing is read, so a slow disk holds back the service and nobody
         // else.
         while !last.is_cancelled() {
@@ -189,11 +188,11 @@ impl Pump {
                 () = readable(stderr.as_ref()) => {}
                 () = last.cancelled() => break,
             }
-            let batch = self.take(&mut chunk, |pipe, chunk| pipe.try_read(chunk));
+            let batch = self.take(|pipe, chunk| pipe.try_read(chunk));
             self.write(batch).await;
         }
         while self.streams.iter().any(|(pipe, _)| pipe.is_some()) {
-            let batch = self.take(&mut chunk, read_or_end);
+            let batch = self.take(read_or_end);
             self.write(batch).await;
         }
         let now = stamp(Timestamp::now());
@@ -205,16 +204,14 @@ impl Pump {
     }
 
     /// Reads once from each pipe; one that is at its end is closed.
-    fn take(
-        &mut self,
-        chunk: &mut [u8],
-        read: impl Fn(&pipe::Receiver, &mut [u8]) -> io::Result<usize>,
-    ) -> Vec<u8> {
+    fn take(&mut self, read: impl Fn(&pipe::Receiver, &mut [u8]) -> io::Result<usize>) -> Vec<u8> {
+        // On the stack of one thread, not in the memory of each service.
+        let mut chunk = [0; CHUNK];
         let now = stamp(Timestamp::now());
         let mut batch = Vec::new();
         for (pipe, splitter) in &mut self.streams {
             let Some(open) = pipe else { continue };
-            match read(open, chunk) {
+            match read(open, &mut chunk) {
                 Ok(0) => *pipe = None,
                 Ok(length) => {
                     let from = batch.len();
