@@ -8,6 +8,7 @@ mod journal;
 mod lock;
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use futures_util::FutureExt;
@@ -91,6 +92,7 @@ impl Apply<'_> {
                     reference,
                     events: self.events.clone(),
                     milestones: milestones.clone(),
+                    executed: AtomicBool::new(false),
                 };
                 let (platforms, secrets) = (self.platforms, self.secrets);
                 running.push(async move {
@@ -310,10 +312,14 @@ struct Ticket {
     reference: ActionRef,
     events: mpsc::UnboundedSender<Event>,
     milestones: mpsc::UnboundedSender<usize>,
+    executed: AtomicBool,
 }
 
 impl Progress for Ticket {
     fn executed(&self) {
+        if self.executed.swap(true, Ordering::Relaxed) {
+            return;
+        }
         emit(
             &self.events,
             What::ServiceExecuted {
