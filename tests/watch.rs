@@ -202,3 +202,79 @@ sandboxes:
     assert_eq!(project.pid("box/two"), two);
     watch.interrupt();
 }
+
+#[test]
+fn a_manifest_that_is_gone_is_a_broken_one() {
+    let project = Project::new(MANIFEST);
+    let mut watch = Watch::start(&project, &[]);
+    watch.expect(&["box/one", "started"]);
+    watch.expect(&["box/two", "started"]);
+    let (one, text) = (project.pid("box/one"), project.read("gabion.yaml"));
+    std::fs::remove_file(project.path("gabion.yaml")).unwrap();
+    watch.expect(&["gabion.yaml", "not valid, nothing changed"]);
+    project.write("gabion.yaml", &text);
+    watch.expect(&["gabion.yaml", "is valid again"]);
+    assert_eq!(project.pid("box/one"), one);
+    watch.interrupt();
+}
+
+#[test]
+fn what_ended_by_itself_is_left_to_its_restart_policy() {
+    let project = Project::new(
+        "version: 1
+stack: policy
+sandboxes:
+  box:
+    workspace: .
+    services:
+      once: { command: echo run >> runs, restart: 'no' }
+      other: { command: exec sleep 1001 }
+",
+    );
+    let mut watch = Watch::start(&project, &[]);
+    watch.expect(&["box/once", "started"]);
+    watch.expect(&["box/other", "started"]);
+    // Each healing of the other one is a look by the clock that could have started it again.
+    for _ in 0..3 {
+        project.ok(&["stop", "box/other", "--lock-timeout", "1m"]);
+        watch.expect(&["box/other", "was found stopped", "started"]);
+    }
+    assert_eq!(project.read("runs"), "run\n");
+    watch.interrupt();
+}
+
+#[test]
+fn a_new_manifest_ends_a_round_that_waits() {
+    let project = Project::new(
+        "version: 1
+stack: ears
+sandboxes:
+  box:
+    services:
+      slow: { command: exec sleep 1001, health: { log: never, timeout: 1h } }
+      other: { command: exec sleep 1002 }
+",
+    );
+    let mut watch = Watch::start(&project, &[]);
+    watch.expect(&["box/slow", "starting, no line with `never`"]);
+    // Drift is told while the round goes on, and so is a broken manifest.
+    let pid = project.pid("box/other");
+    Command::new("kill")
+        .args(["-9", &pid.to_string()])
+        .output()
+        .unwrap();
+    eventually("the other one is back", || {
+        project.services()["box/other"]["pid"]
+            .as_u64()
+            .is_some_and(|now| now != pid)
+    });
+    let good = project.read("gabion.yaml");
+    project.write("gabion.yaml", &good.replace("services:", "servces:"));
+    watch.expect(&["gabion.yaml", "not valid"]);
+    project.write(
+        "gabion.yaml",
+        &good.replace(", health: { log: never, timeout: 1h }", ""),
+    );
+    watch.expect(&["box/slow", "started"]);
+    watch.interrupt();
+}
