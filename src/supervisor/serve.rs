@@ -12,6 +12,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::api;
+use super::folder::FolderWatch;
 use super::launch::READY;
 use super::os::{self, SocketPath};
 use super::sandbox::Sandbox;
@@ -34,7 +35,7 @@ fn at(what: &'static str) -> impl Fn(io::Error) -> ServeError {
     move |error| ServeError::Io(what, error)
 }
 
-/// Runs until SIGTERM, SIGINT or a shutdown request. To be called on the main thread, which must
+/// Runs until SIGTERM, SIGINT, a shutdown request or the end of its folder. To be called on the main thread, which must
 /// outlive every service: the kernel kills a service when the thread that forked it ends.
 pub(super) fn run(dir: &Path) -> Result<(), ServeError> {
     let store = Store::open(dir).map_err(at("the sandbox's folder cannot be used"))?;
@@ -60,6 +61,8 @@ async fn supervise(store: Store) -> Result<(), ServeError> {
     raise_file_limit();
     let socket = SocketPath::open(store.dir()).map_err(at("the sandbox's folder"))?;
     let listener = bind(socket.path()).map_err(at("the socket cannot be bound"))?;
+    let folder =
+        FolderWatch::new(store.dir()).map_err(at("the sandbox's folder cannot be watched"))?;
     let sandbox = Sandbox::new(store, base);
     sandbox
         .load()
@@ -75,9 +78,15 @@ async fn supervise(store: Store) -> Result<(), ServeError> {
         _ = terminate.recv() => sandbox.halt().await,
         _ = interrupt.recv() => sandbox.halt().await,
         () = sandbox.closed.cancelled() => {}
+        () = folder.lost() => {
+            tracing::warn!("the sandbox's folder or its socket is gone");
+            sandbox.halt().await;
+        }
     }
     // From here on nobody can connect, so a client takes this supervisor for gone.
-    let _ = std::fs::remove_file(socket.path());
+    if folder.is_there() {
+        let _ = std::fs::remove_file(socket.path());
+    }
     sandbox.closed.cancel();
     let _ = tokio::time::timeout(LAST_ANSWERS, serving).await;
     tracing::info!("ends");

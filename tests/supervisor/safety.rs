@@ -173,3 +173,29 @@ async fn a_definition_that_changes_its_kind_does_not_change_the_process() {
         (first.pid, Some(ServiceState::Running))
     );
 }
+
+#[tokio::test]
+async fn a_supervisor_ends_with_its_folder_and_with_its_socket() {
+    for whole in [true, false] {
+        let rig = Rig::new().await;
+        let object = rig.run("web", &exec(&["sleep", "600"])).await;
+        if whole {
+            std::fs::remove_dir_all(rig.dir()).unwrap();
+        } else {
+            std::fs::remove_file(rig.dir().join("supervisor.sock")).unwrap();
+        }
+        gone(rig.pid).await;
+        assert!(!alive(object.pid.unwrap()), "{whole}");
+        assert_eq!(rig.dir().exists(), !whole);
+    }
+}
+
+#[tokio::test]
+async fn a_supervisor_ends_when_its_folder_is_moved_away() {
+    let rig = Rig::new().await;
+    let object = rig.run("web", &exec(&["sleep", "600"])).await;
+    let other = tempfile::tempdir().unwrap();
+    std::fs::rename(rig.dir(), other.path().join("moved")).unwrap();
+    gone(rig.pid).await;
+    assert!(!alive(object.pid.unwrap()));
+}
