@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+/// The longest duration that is read. Any point of time can be moved by it.
+const LONGEST: Duration = Duration::from_secs(10 * 366 * 86_400);
+
 /// A duration that reads and writes as text with units (`250ms`, `10s`, `2h`); a bare number is refused,
 /// because its unit would be a guess.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -52,7 +55,13 @@ impl FromStr for HumanDuration {
         let wrong =
             || format!("`{text}` is not a duration: write for example `500ms`, `10s` or `1m30s`");
         let span: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
-        Duration::try_from(span).map(Self).map_err(|_| wrong())
+        let duration = Duration::try_from(span).map_err(|_| wrong())?;
+        match duration > LONGEST {
+            true => Err(format!(
+                "`{text}` is too long: a duration is at most 10 years"
+            )),
+            false => Ok(Self(duration)),
+        }
     }
 }
 
@@ -114,6 +123,9 @@ mod tests {
         }
         for bad in ["10", "", "soon", "-3s"] {
             assert!(bad.parse::<HumanDuration>().is_err(), "{bad:?}");
+        }
+        for (long, fits) in [("80000h", true), ("90000h", false), ("2000000000h", false)] {
+            assert_eq!(long.parse::<HumanDuration>().is_ok(), fits, "{long}");
         }
     }
 }

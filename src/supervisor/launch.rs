@@ -1,13 +1,16 @@
 //! Starting a supervisor as a detached process.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::ffi::OsStr;
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
+
+use super::os;
 
 /// The line that a supervisor writes to its standard output once it serves.
 pub(super) const READY: &str = "ready";
@@ -18,6 +21,9 @@ pub enum LaunchError {
     /// Its folder, its log or its process could not be made.
     #[error("cannot start the supervisor: {0}")]
     Io(#[from] io::Error),
+    /// There is no such folder: it is made with the sandbox, not with the supervisor.
+    #[error("cannot start the supervisor: {0} does not exist")]
+    NoFolder(PathBuf),
     /// It ended before it served.
     #[error("the supervisor did not come up: {}", tail.last().map_or("it said nothing", |l| l))]
     Ended {
@@ -32,7 +38,9 @@ pub enum LaunchError {
 /// goes to `dir/supervisor.log`.
 pub async fn launch(exe: &Path, dir: &Path) -> Result<(), LaunchError> {
     let dir = std::path::absolute(dir)?;
-    DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
+    if !dir.is_dir() {
+        return Err(LaunchError::NoFolder(dir));
+    }
     let log = OpenOptions::new()
         .create(true)
         .append(true)
@@ -53,11 +61,16 @@ pub async fn launch(exe: &Path, dir: &Path) -> Result<(), LaunchError> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log.try_clone()?);
-    // SAFETY: the closure runs between fork and exec and only makes the setsid system call.
+    // `/proc/PID/environ` shows it for as long as the supervisor lives, so the caller's secrets must
+    // not be in it.
+    command
+        .env_clear()
+        .envs(std::env::vars_os().filter(|(name, _)| is_kept(name)));
+    // SAFETY: the closure runs between fork and exec and only makes system calls.
     unsafe {
         command.pre_exec(|| {
             rustix::process::setsid()?;
-            Ok(())
+            os::close_others_on_exec()
         });
     }
     let mut child = command.spawn()?;
@@ -72,6 +85,16 @@ pub async fn launch(exe: &Path, dir: &Path) -> Result<(), LaunchError> {
     child.wait().await?;
     Err(LaunchError::Ended {
         tail: lines_from(&log, before)?,
+    })
+}
+
+/// Whether a variable of the caller's environment is the supervisor's business.
+fn is_kept(name: &OsStr) -> bool {
+    const KEPT: [&str; 8] = [
+        "PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TERM", "TMPDIR",
+    ];
+    name.to_str().is_some_and(|name| {
+        KEPT.contains(&name) || name.starts_with("XDG_") || name.starts_with("GABION_")
     })
 }
 

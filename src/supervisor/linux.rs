@@ -52,6 +52,31 @@ pub(super) fn die_with_parent(parent: Pid) -> io::Result<()> {
     }
 }
 
+/// Lets the program that is executed next have nothing but the standard streams, whatever this process
+/// was itself given. To be called between fork and exec.
+pub(super) fn close_others_on_exec() -> io::Result<()> {
+    use nix::libc::{CLOSE_RANGE_CLOEXEC, SYS_close_range, syscall};
+    // SAFETY: changes a flag of descriptors and touches no memory.
+    let result = unsafe { syscall(SYS_close_range, 3_u32, u32::MAX, CLOSE_RANGE_CLOEXEC) };
+    if result == 0 {
+        return Ok(());
+    }
+    // A kernel before 5.11.
+    mark_each_close_on_exec();
+    Ok(())
+}
+
+/// Does the same one by one, for as many as a process usually has.
+fn mark_each_close_on_exec() {
+    const MOST: u64 = 1 << 16;
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let last = limit.unwrap_or(MOST).min(MOST) as i32;
+    for descriptor in 3..last {
+        // SAFETY: changes a flag of a descriptor, or fails for one that is not open.
+        unsafe { nix::libc::fcntl(descriptor, nix::libc::F_SETFD, nix::libc::FD_CLOEXEC) };
+    }
+}
+
 /// Every group that the user is in.
 pub(super) fn groups_of(user: &User) -> io::Result<Vec<Gid>> {
     let name = std::ffi::CString::new(user.name.as_str())?;

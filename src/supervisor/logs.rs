@@ -203,13 +203,32 @@ impl Writer {
     /// Appends whole lines.
     pub(super) fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         if self.size >= LIMIT {
-            std::fs::rename(&self.path, self.path.with_extension("log.1"))?;
-            self.file = append(&self.path)?;
-            self.size = 0;
+            self.rotate();
         }
         self.file.write_all(lines)?;
         self.size += lines.len() as u64;
         Ok(())
+    }
+}
+
+impl Writer {
+    /// Puts the full file aside. Where that fails the lines go on into the one that is open, and it
+    /// is tried again with the next ones.
+    fn rotate(&mut self) {
+        let renamed = match std::fs::rename(&self.path, self.path.with_extension("log.1")) {
+            // Somebody has removed it: a new one is due all the same.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        };
+        match renamed.and_then(|()| append(&self.path)) {
+            Ok(file) => {
+                self.file = file;
+                self.size = 0;
+            }
+            Err(error) => {
+                tracing::warn!(path = %self.path.display(), %error, "a log is not rotated")
+            }
+        }
     }
 }
 
@@ -388,5 +407,23 @@ mod tests {
         assert_eq!(follower.read().unwrap(), line(3));
         assert!(follower.read().unwrap().is_empty());
         assert!(dir.path().join("logs/web.log.1").exists());
+    }
+
+    #[test]
+    fn no_line_is_lost_when_a_log_cannot_be_rotated() {
+        let (dir, name) = sandbox();
+        let live = dir.path().join("logs/web.log");
+        let mut writer = Writer::open(dir.path(), &name).unwrap();
+        writer.write(&line(1)).unwrap();
+        // Its file was removed: it begins a new one.
+        std::fs::remove_file(&live).unwrap();
+        writer.size = LIMIT;
+        writer.write(&line(2)).unwrap();
+        assert_eq!(std::fs::read(&live).unwrap(), line(2));
+        // A folder in the way: it goes on with the old one.
+        std::fs::create_dir_all(dir.path().join("logs/web.log.1/full")).unwrap();
+        writer.size = LIMIT;
+        writer.write(&line(3)).unwrap();
+        assert_eq!(std::fs::read(&live).unwrap(), [line(2), line(3)].concat());
     }
 }

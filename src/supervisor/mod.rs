@@ -7,6 +7,7 @@
 
 mod api;
 mod client;
+mod folder;
 mod launch;
 pub mod logs;
 mod occupy;

@@ -31,6 +31,19 @@ pub(super) fn die_with_parent(_parent: Pid) -> io::Result<()> {
     Ok(())
 }
 
+/// Lets the program that is executed next have nothing but the standard streams, whatever this process
+/// was itself given. To be called between fork and exec.
+pub(super) fn close_others_on_exec() -> io::Result<()> {
+    const MOST: u64 = 1 << 16;
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let last = limit.unwrap_or(MOST).min(MOST) as i32;
+    for descriptor in 3..last {
+        // SAFETY: changes a flag of a descriptor, or fails for one that is not open.
+        unsafe { nix::libc::fcntl(descriptor, nix::libc::F_SETFD, nix::libc::FD_CLOEXEC) };
+    }
+    Ok(())
+}
+
 /// The user's own group only.
 pub(super) fn groups_of(user: &User) -> io::Result<Vec<Gid>> {
     Ok(vec![user.gid])

@@ -85,6 +85,8 @@ pub(super) enum Control {
     Delete(Reply),
     /// Stop because the supervisor ends; what was asked for stays asked for.
     Halt(Reply),
+    /// The same without a grace period.
+    Kill(Reply),
 }
 
 /// The state of an owner.
@@ -293,6 +295,10 @@ impl Owner {
                 }
             }
             Control::Halt(reply) => self.wish_stop(reply),
+            Control::Kill(reply) => {
+                self.wish_stop(reply);
+                self.kill_now();
+            }
         }
     }
 
@@ -301,6 +307,10 @@ impl Owner {
         match control {
             Control::Stop(reply) | Control::Delete(reply) | Control::Halt(reply) => {
                 self.stoppers.push(reply);
+            }
+            Control::Kill(reply) => {
+                self.stoppers.push(reply);
+                self.kill_now();
             }
             Control::Define { reply, .. }
             | Control::Start { reply, .. }
@@ -444,6 +454,14 @@ impl Owner {
         self.phase = Phase::Down(rest);
         for reply in self.stoppers.drain(..) {
             self.answers.push((reply, Ok(())));
+        }
+    }
+
+    /// Ends the grace period of a stop.
+    fn kill_now(&mut self) {
+        if let Phase::Up(up) = &mut self.phase {
+            up.deadline = None;
+            up.process.signal(rustix::process::Signal::KILL);
         }
     }
 

@@ -241,6 +241,16 @@ impl Sandbox {
     }
 }
 
+impl Sandbox {
+    /// Kills every service at once and returns when they are gone.
+    pub(super) async fn kill(&self) {
+        self.closing.cancel();
+        let handles = self.handles();
+        let killing = handles.values().map(|handle| handle.ask(Control::Kill));
+        join_all(killing).await;
+    }
+}
+
 trait CollectNeeds {
     fn collect_needs(self) -> BTreeSet<ServiceName>;
 }

@@ -7,11 +7,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use axum::serve::Listener;
+use futures_util::future::select_all;
 use tokio::net::unix::SocketAddr;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::api;
+use super::folder::FolderWatch;
 use super::launch::READY;
 use super::os::{self, SocketPath};
 use super::sandbox::Sandbox;
@@ -26,6 +28,8 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 pub(super) enum ServeError {
     #[error("another supervisor runs this sandbox: {0}")]
     Taken(std::path::PathBuf),
+    #[error("there is no sandbox in {0}")]
+    NoSandbox(std::path::PathBuf),
     #[error("{0}: {1}")]
     Io(&'static str, #[source] io::Error),
 }
@@ -34,14 +38,26 @@ fn at(what: &'static str) -> impl Fn(io::Error) -> ServeError {
     move |error| ServeError::Io(what, error)
 }
 
-/// Runs until SIGTERM, SIGINT or a shutdown request. To be called on the main thread, which must
+/// Runs until SIGTERM, SIGINT, a shutdown request or the end of its folder. To be called on the main thread, which must
 /// outlive every service: the kernel kills a service when the thread that forked it ends.
 pub(super) fn run(dir: &Path) -> Result<(), ServeError> {
-    let store = Store::open(dir).map_err(at("the sandbox's folder cannot be used"))?;
+    let store = Store::at(dir).map_err(at("the sandbox's folder cannot be used"))?;
+    let missing = || ServeError::NoSandbox(store.dir().to_owned());
+    // Not even a lock is left in a folder that is not a sandbox's.
+    if !store.has_sandbox() {
+        return Err(missing());
+    }
     let lock = store.lock().map_err(at("the lock cannot be taken"))?;
     let Some(_lock) = lock else {
         return Err(ServeError::Taken(store.dir().to_owned()));
     };
+    // Removed while the lock was waited for or taken.
+    if !store.has_sandbox() {
+        return Err(missing());
+    }
+    store
+        .prepare()
+        .map_err(at("the sandbox's folder cannot be used"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(8)
@@ -51,8 +67,7 @@ pub(super) fn run(dir: &Path) -> Result<(), ServeError> {
 }
 
 async fn supervise(store: Store) -> Result<(), ServeError> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(at("signals"))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(at("signals"))?;
+    let mut ends = EndSignals::new().map_err(at("signals"))?;
     kill_leftovers(&store)
         .await
         .map_err(at("processes of an earlier supervisor"))?;
@@ -60,6 +75,8 @@ async fn supervise(store: Store) -> Result<(), ServeError> {
     raise_file_limit();
     let socket = SocketPath::open(store.dir()).map_err(at("the sandbox's folder"))?;
     let listener = bind(socket.path()).map_err(at("the socket cannot be bound"))?;
+    let folder =
+        FolderWatch::new(store.dir()).map_err(at("the sandbox's folder cannot be watched"))?;
     let sandbox = Sandbox::new(store, base);
     sandbox
         .load()
@@ -72,16 +89,46 @@ async fn supervise(store: Store) -> Result<(), ServeError> {
     sandbox.bring_back();
     tracing::info!(pid = std::process::id(), "serves");
     tokio::select! {
-        _ = terminate.recv() => sandbox.halt().await,
-        _ = interrupt.recv() => sandbox.halt().await,
+        () = ends.next() => tokio::select! {
+            () = sandbox.halt() => {}
+            () = ends.next() => {
+                tracing::warn!("told to end a second time, kills what is left");
+                sandbox.kill().await;
+            }
+        },
         () = sandbox.closed.cancelled() => {}
+        () = folder.lost() => {
+            tracing::warn!("the sandbox's folder or its socket is gone");
+            sandbox.halt().await;
+        }
     }
     // From here on nobody can connect, so a client takes this supervisor for gone.
-    let _ = std::fs::remove_file(socket.path());
+    if folder.is_there() {
+        let _ = std::fs::remove_file(socket.path());
+    }
     sandbox.closed.cancel();
     let _ = tokio::time::timeout(LAST_ANSWERS, serving).await;
     tracing::info!("ends");
     Ok(())
+}
+
+/// The signals that tell a supervisor to end.
+struct EndSignals([Signal; 4]);
+
+impl EndSignals {
+    fn new() -> io::Result<Self> {
+        Ok(Self([
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::hangup())?,
+            signal(SignalKind::quit())?,
+        ]))
+    }
+
+    /// Returns with the next one of them. Cancel-safe.
+    async fn next(&mut self) {
+        select_all(self.0.iter_mut().map(|signal| Box::pin(signal.recv()))).await;
+    }
 }
 
 /// Every service takes a few descriptors, and the usual soft limit of 1,024 is soon reached.

@@ -181,6 +181,7 @@ impl Prepared {
         unsafe {
             command.pre_exec(move || {
                 rustix::process::setsid()?;
+                os::close_others_on_exec()?;
                 setrlimit(Resource::Nofile, file_limit.clone())?;
                 if let Some(note) = &note {
                     // A service can do without: it is only not found should this process be killed.

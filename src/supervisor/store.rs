@@ -16,6 +16,9 @@ use crate::model::{Exit, SandboxSpec, ServiceGoal, ServiceName, ServiceSpec};
 /// The socket's name in the folder.
 pub(super) const SOCKET: &str = "supervisor.sock";
 
+/// What the sandbox was created with; without it there is none.
+const SPEC: &str = "sandbox.json";
+
 /// What is kept of one service.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Record {
@@ -68,16 +71,28 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Makes the folder and its parts where they are missing.
-    pub(super) fn open(dir: &Path) -> io::Result<Self> {
+    /// The folder as it is, to be read. What is missing in it counts as empty.
+    pub(super) fn at(dir: &Path) -> io::Result<Self> {
         let dir = std::path::absolute(dir)?;
-        for part in ["", "services", "logs", "run", "workspace"] {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(dir.join(part))?;
-        }
         Ok(Self { dir })
+    }
+
+    /// Makes the parts of the folder where they are missing. For the supervisor only, which holds
+    /// the lock; the folder itself is its creator's.
+    pub(super) fn prepare(&self) -> io::Result<()> {
+        for part in ["services", "logs", "run", "workspace"] {
+            let made = DirBuilder::new().mode(0o700).create(self.dir.join(part));
+            match made {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether there is a sandbox in the folder.
+    pub(super) fn has_sandbox(&self) -> bool {
+        self.dir.join(SPEC).is_file()
     }
 
     /// Makes this process the only supervisor of the folder, as long as the file lives. `None` if
@@ -110,7 +125,7 @@ impl Store {
         struct Sandbox {
             spec: SandboxSpec,
         }
-        let sandbox: Option<Sandbox> = read_json(&self.dir.join("sandbox.json"))?;
+        let sandbox: Option<Sandbox> = read_json(&self.dir.join(SPEC))?;
         let named = sandbox.and_then(|sandbox| sandbox.spec.workspace);
         Ok(named.unwrap_or_else(|| self.dir.join("workspace")))
     }
@@ -178,7 +193,11 @@ impl Store {
 
 fn names_in(dir: &Path) -> io::Result<Vec<ServiceName>> {
     let mut names = Vec::new();
-    for entry in dir.read_dir()? {
+    let entries = match dir.read_dir() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(names),
+        other => other?,
+    };
+    for entry in entries {
         let file = entry?.file_name();
         let name = file.to_str().and_then(|file| file.strip_suffix(".json"));
         if let Some(Ok(name)) = name.map(ServiceName::new) {

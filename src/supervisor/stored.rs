@@ -18,7 +18,7 @@ use crate::platforms::{LogLine, LogQuery};
 
 /// The services defined in `dir`, none of which runs.
 pub fn stored_services(dir: &Path) -> io::Result<BTreeMap<ServiceName, ObservedService>> {
-    let records = Store::open(dir)?.load()?;
+    let records = Store::at(dir)?.load()?;
     Ok(records
         .into_iter()
         .map(|(name, record)| (name, observed(record)))
@@ -56,7 +56,7 @@ pub fn stored_logs(
 
 /// Kills what a supervisor that was itself killed has left behind.
 pub async fn kill_leftovers(dir: &Path) -> io::Result<()> {
-    serve::kill_leftovers(&Store::open(dir)?).await
+    serve::kill_leftovers(&Store::at(dir)?).await
 }
 
 /// Runs `argv` where the services of the sandbox in `dir` run, with this process's own standard
@@ -81,7 +81,7 @@ pub async fn exec_attached(
     if let Ok(term) = std::env::var("TERM") {
         spec.env.entry("TERM".to_owned()).or_insert(term);
     }
-    let base = serve::base(&Store::open(dir)?)?;
+    let base = serve::base(&Store::at(dir)?)?;
     let prepared = Prepared::new(&spec, secrets, &base).map_err(io::Error::other)?;
     let mut command = prepared.attached();
     command.stdin(Stdio::inherit());

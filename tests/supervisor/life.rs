@@ -243,3 +243,29 @@ async fn many_services_at_once() {
     }
     assert!(before.iter().all(|object| !alive(object.pid.unwrap())));
 }
+
+#[tokio::test]
+async fn every_signal_to_end_stops_and_a_second_one_kills() {
+    for signal in [Signal::HUP, Signal::QUIT, Signal::INT] {
+        let rig = Rig::new().await;
+        let web = shell("trap 'echo bye; exit' TERM; echo up; sleep 600 & wait");
+        let object = rig.run("web", &web).await;
+        rig.lines("web", 1).await;
+        kill(rig.pid, signal);
+        gone(rig.pid).await;
+        assert!(!alive(object.pid.unwrap()));
+        let log = gabion::platforms::LogQuery::default();
+        let lines = gabion::supervisor::logs::read(rig.dir(), &named("web"), &log).unwrap();
+        assert_eq!(lines[1].text, "bye");
+    }
+    let rig = Rig::new().await;
+    let mut stubborn = shell("trap 'echo told' TERM; echo up; while :; do sleep 1 & wait; done");
+    stubborn.stop.grace = millis(600_000);
+    let object = rig.run("web", &stubborn).await;
+    rig.lines("web", 1).await;
+    kill(rig.pid, Signal::TERM);
+    rig.lines("web", 2).await;
+    kill(rig.pid, Signal::TERM);
+    gone(rig.pid).await;
+    assert!(!alive(object.pid.unwrap()));
+}

@@ -32,7 +32,11 @@ impl Rig {
         rig
     }
 
+    /// In a folder that is made, with a plain sandbox in it, where there is none.
     pub async fn at(dir: &Path) -> Self {
+        if !dir.join("sandbox.json").exists() {
+            make_sandbox(dir);
+        }
         launch(Path::new(EXE), dir).await.unwrap();
         let client = Client::open(dir).unwrap().unwrap();
         let pid = client.health().await.unwrap().pid;
@@ -171,6 +175,16 @@ impl Drop for Rig {
             kill(self.pid, Signal::KILL);
         }
     }
+}
+
+/// Makes a folder with a plain sandbox in it.
+pub fn make_sandbox(dir: &Path) {
+    use std::os::unix::fs::DirBuilderExt;
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700).create(dir).unwrap();
+    let spec = gabion::model::SandboxSpec::default();
+    let text = serde_json::json!({ "spec": spec }).to_string();
+    std::fs::write(dir.join("sandbox.json"), text).unwrap();
 }
 
 pub async fn in_time<T>(future: impl Future<Output = T>) -> T {

@@ -173,3 +173,76 @@ async fn a_definition_that_changes_its_kind_does_not_change_the_process() {
         (first.pid, Some(ServiceState::Running))
     );
 }
+
+#[tokio::test]
+async fn a_supervisor_ends_with_its_folder_and_with_its_socket() {
+    for whole in [true, false] {
+        let rig = Rig::new().await;
+        let object = rig.run("web", &exec(&["sleep", "600"])).await;
+        if whole {
+            std::fs::remove_dir_all(rig.dir()).unwrap();
+        } else {
+            std::fs::remove_file(rig.dir().join("supervisor.sock")).unwrap();
+        }
+        gone(rig.pid).await;
+        assert!(!alive(object.pid.unwrap()), "{whole}");
+        assert_eq!(rig.dir().exists(), !whole);
+    }
+}
+
+#[tokio::test]
+async fn a_supervisor_ends_when_its_folder_is_moved_away() {
+    let rig = Rig::new().await;
+    let object = rig.run("web", &exec(&["sleep", "600"])).await;
+    let other = tempfile::tempdir().unwrap();
+    std::fs::rename(rig.dir(), other.path().join("moved")).unwrap();
+    gone(rig.pid).await;
+    assert!(!alive(object.pid.unwrap()));
+}
+
+#[tokio::test]
+async fn a_supervisor_and_readers_make_no_sandbox() {
+    let temp = tempfile::tempdir().unwrap();
+    let nowhere = temp.path().join("nowhere");
+    for dir in [nowhere.as_path(), temp.path()] {
+        let mut supervise = std::process::Command::new(EXE);
+        let ended = supervise.arg("supervise").arg(dir).output().unwrap();
+        assert_eq!(ended.status.code(), Some(1));
+        let says = String::from_utf8(ended.stderr).unwrap();
+        assert!(says.contains("there is no sandbox in "), "{says}");
+    }
+    let error = launch(Path::new(EXE), &nowhere).await.unwrap_err();
+    assert!(
+        error.to_string().ends_with("nowhere does not exist"),
+        "{error}"
+    );
+    let stored = gabion::supervisor::stored_services(&nowhere).unwrap();
+    assert!(stored.is_empty());
+    gabion::supervisor::stored_services(temp.path()).unwrap();
+    gabion::supervisor::kill_leftovers(temp.path())
+        .await
+        .unwrap();
+    assert_eq!(temp.path().read_dir().unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn descriptors_and_variables_of_the_caller_stay_with_it() {
+    let temp = tempfile::tempdir().unwrap();
+    let leaked = std::fs::File::create(temp.path().join("leaked")).unwrap();
+    rustix::io::fcntl_setfd(&leaked, rustix::io::FdFlags::empty()).unwrap();
+    let rig = Rig::new().await;
+    let object = rig.run("web", &exec(&["sleep", "600"])).await;
+    for pid in [rig.pid, object.pid.unwrap()] {
+        for entry in std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {
+            let target = std::fs::read_link(entry.unwrap().path()).unwrap_or_default();
+            assert!(!target.ends_with("leaked"), "{pid}");
+        }
+    }
+    // Cargo gives its own to this test.
+    let environ = std::fs::read(format!("/proc/{}/environ", rig.pid)).unwrap();
+    let environ = String::from_utf8_lossy(&environ);
+    assert!(
+        environ.contains("PATH=") && !environ.contains("CARGO_"),
+        "{environ}"
+    );
+}

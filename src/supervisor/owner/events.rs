@@ -291,7 +291,8 @@ impl Owner {
                 self.record.error = Some(refusal.message.clone());
                 let delay = policy::jitter(delay);
                 self.phase = Phase::BackingOff(Retry {
-                    due: Instant::now() + delay,
+                    // So far away that it never comes, should it not be a point of time.
+                    due: Instant::now().checked_add(delay).unwrap_or_else(far_away),
                     due_at: after(delay),
                     gated: matches!(refusal.code, "dependency_failed" | "dependency_not_found"),
                 });
@@ -389,6 +390,10 @@ fn reason(exit: &crate::model::Exit, lived: Duration) -> String {
         Some(signal) => format!("killed by {signal} after {lived}"),
         None => format!("exited with {} after {lived}", exit.code),
     }
+}
+
+fn far_away() -> Instant {
+    Instant::now() + Duration::from_secs(86_400 * 365)
 }
 
 fn after(delay: Duration) -> jiff::Timestamp {
