@@ -461,6 +461,7 @@ impl Owner {
     fn kill_now(&mut self) {
         if let Phase::Up(up) = &mut self.phase {
             up.deadline = None;
+            up.process.note_family();
             up.process.signal(rustix::process::Signal::KILL);
         }
     }
@@ -475,6 +476,7 @@ impl Owner {
         up.then = then;
         up.prober = None;
         up.message = None;
+        up.process.note_family();
         up.process
             .signal(signal::by_name(&stop.signal).unwrap_or(rustix::process::Signal::TERM));
         // A stopped process would only act on its signal once it is continued.

@@ -314,6 +314,7 @@ async fn exec(prepared: &Prepared, argv: &[String]) -> Result<(), Miss> {
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| broken(format!("health check: {}", prepared.error(error))))?;
+    let _own = child.id().map(os::Own::new);
     let session = Session(child.id());
     let ended = timeout(EXEC_LIMIT, child.wait()).await;
     drop(session);
