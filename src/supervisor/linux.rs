@@ -15,7 +15,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::process::Child;
 
-use super::store::SOCKET;
+use super::store::{IDENTITY_ROOM, SOCKET};
 
 /// The path of a sandbox's socket, short enough for any folder: it goes through a descriptor of the
 /// folder, which is held as long as this value lives.
@@ -146,14 +146,14 @@ pub(super) fn note_identity(file: &CStr, boot_id: &str) -> io::Result<()> {
         .ok_or(io::ErrorKind::InvalidData)?
         .start_time;
     let pid = rustix::process::getpid().as_raw_nonzero();
-    let mut json = io::Cursor::new([0; 256]);
+    let mut json = io::Cursor::new([0; IDENTITY_ROOM]);
     write!(
         json,
         r#"{{"boot_id":"{boot_id}","pid":{pid},"start_time":{start_time}}}"#
     )?;
     let length = json.position() as usize;
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
-    let file = open(file, flags, Mode::RUSR | Mode::WUSR)?;
+    // Not truncated: its blocks are there already, so that a full disk is no obstacle.
+    let file = open(file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
     rustix::io::write(file, &json.get_ref()[..length])?;
     Ok(())
 }

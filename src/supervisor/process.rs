@@ -57,8 +57,13 @@ impl Process {
         let (stderr, stderr_end) = io::pipe().map_err(failed)?;
         let stdout = pipe::Receiver::from_owned_fd(stdout.into()).map_err(failed)?;
         let stderr = pipe::Receiver::from_owned_fd(stderr.into()).map_err(failed)?;
-        let note = os::boot_id().ok().zip(store.identity_file(name));
-        let note = note.map(|(boot_id, file)| Note { file, boot_id });
+        let note = match os::boot_id() {
+            Ok(boot_id) => {
+                let file = store.make_identity_file(name).map_err(SpawnError::Note)?;
+                Some(Note { file, boot_id })
+            }
+            Err(_) => None,
+        };
         let mut command = prepared.command(note);
         command
             .stdout(Stdio::from(stdout_end))
