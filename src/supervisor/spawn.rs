@@ -143,7 +143,7 @@ impl Prepared {
             dir,
             env,
             identity: user.map(identity).transpose()?.flatten(),
-            file_limit: base.file_limit.clone(),
+            file_limit: base.file_limit,
         };
         prepared.with_argv(spec.program.argv())
     }
@@ -189,14 +189,14 @@ impl Prepared {
         let parent = rustix::process::getpid();
         let dir = self.dir.clone();
         let identity = self.identity.clone();
-        let file_limit = self.file_limit.clone();
+        let file_limit = self.file_limit;
         // SAFETY: the closure runs between fork and exec. It only makes system calls, on values that
         // were allocated before the fork.
         unsafe {
             command.pre_exec(move || {
                 rustix::process::setsid()?;
                 os::close_others_on_exec()?;
-                setrlimit(Resource::Nofile, file_limit.clone())?;
+                setrlimit(Resource::Nofile, file_limit)?;
                 if let Some(note) = &note {
                     os::note_identity(&note.file, &note.boot_id)?;
                 }
