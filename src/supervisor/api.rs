@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, Query, State};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request, State};
+use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -52,6 +53,38 @@ impl IntoResponse for Refusal {
     }
 }
 
+/// The name in a path; one that cannot be read is refused in our own shape.
+struct Name(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Name {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        match Path::<String>::from_request_parts(parts, state).await {
+            Ok(Path(name)) => Ok(Self(name)),
+            Err(error) => Err(rejected(error.status(), error.body_text())),
+        }
+    }
+}
+
+/// A whole body; one that is too large is refused in our own shape.
+struct Payload(Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Payload {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        match Bytes::from_request(request, state).await {
+            Ok(body) => Ok(Self(body)),
+            Err(error) => Err(rejected(error.status(), error.body_text())),
+        }
+    }
+}
+
+fn rejected(status: StatusCode, text: String) -> Refusal {
+    Refusal::new(status.as_u16(), "invalid_request", text)
+}
+
 async fn health() -> Json<Value> {
     Json(json!({
         "ok": true,
@@ -90,7 +123,7 @@ struct Poll {
 /// With `after`, answers once the sequence number is greater, or with what there is at the timeout.
 async fn show(
     State(sandbox): Shared,
-    Path(name): Path<String>,
+    Name(name): Name,
     poll: Result<Query<Poll>, axum::extract::rejection::QueryRejection>,
 ) -> Answer<Json<Value>> {
     let mut handle = find(&sandbox, &name)?;
@@ -111,8 +144,8 @@ async fn show(
 
 async fn define(
     State(sandbox): Shared,
-    Path(name): Path<String>,
-    body: Bytes,
+    Name(name): Name,
+    Payload(body): Payload,
 ) -> Answer<Json<Value>> {
     let name = service_name(&name)?;
     let mut body = object_body(&body)?;
@@ -127,7 +160,7 @@ async fn define(
     Ok(shown(&handle))
 }
 
-async fn delete(State(sandbox): Shared, Path(name): Path<String>) -> Answer<Json<Value>> {
+async fn delete(State(sandbox): Shared, Name(name): Name) -> Answer<Json<Value>> {
     find(&sandbox, &name)?.ask(Control::Delete).await?;
     Ok(Json(json!({ "deleted": true, "ok": true })))
 }
@@ -140,9 +173,9 @@ struct StartQuery {
 
 async fn start(
     State(sandbox): Shared,
-    Path(name): Path<String>,
+    Name(name): Name,
     query: Result<Query<StartQuery>, axum::extract::rejection::QueryRejection>,
-    body: Bytes,
+    Payload(body): Payload,
 ) -> Answer<Json<Value>> {
     let handle = find(&sandbox, &name)?;
     let Query(query) = query.map_err(|error| Refusal::invalid(error.body_text()))?;
@@ -175,7 +208,7 @@ async fn start(
     Ok(shown(&handle))
 }
 
-async fn stop(State(sandbox): Shared, Path(name): Path<String>) -> Answer<Json<Value>> {
+async fn stop(State(sandbox): Shared, Name(name): Name) -> Answer<Json<Value>> {
     let handle = find(&sandbox, &name)?;
     handle.ask(Control::Stop).await?;
     Ok(shown(&handle))
@@ -183,8 +216,8 @@ async fn stop(State(sandbox): Shared, Path(name): Path<String>) -> Answer<Json<V
 
 async fn restart(
     State(sandbox): Shared,
-    Path(name): Path<String>,
-    body: Bytes,
+    Name(name): Name,
+    Payload(body): Payload,
 ) -> Answer<Json<Value>> {
     let handle = find(&sandbox, &name)?;
     let secrets = secrets_of(&body)?;
@@ -195,8 +228,8 @@ async fn restart(
 
 async fn send_signal(
     State(sandbox): Shared,
-    Path(name): Path<String>,
-    body: Bytes,
+    Name(name): Name,
+    Payload(body): Payload,
 ) -> Answer<Json<Value>> {
     let handle = find(&sandbox, &name)?;
     let body = object_body(&body)?;
@@ -225,7 +258,7 @@ struct LogStream {
 
 async fn logs(
     State(sandbox): Shared,
-    Path(name): Path<String>,
+    Name(name): Name,
     query: Result<Query<LogsQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Answer {
     let handle = find(&sandbox, &name)?;

@@ -1,11 +1,13 @@
 //! What only Linux can do: short socket paths, identity of processes, sessions, pidfds.
 
+use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::unistd::{Gid, User};
 use rustix::process::{Pid, PidfdFlags, Signal};
@@ -13,7 +15,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::process::Child;
 
-use super::store::SOCKET;
+use super::store::{IDENTITY_ROOM, SOCKET};
 
 /// The path of a sandbox's socket, short enough for any folder: it goes through a descriptor of the
 /// folder, which is held as long as this value lives.
@@ -144,14 +146,14 @@ pub(super) fn note_identity(file: &CStr, boot_id: &str) -> io::Result<()> {
         .ok_or(io::ErrorKind::InvalidData)?
         .start_time;
     let pid = rustix::process::getpid().as_raw_nonzero();
-    let mut json = io::Cursor::new([0; 256]);
+    let mut json = io::Cursor::new([0; IDENTITY_ROOM]);
     write!(
         json,
         r#"{{"boot_id":"{boot_id}","pid":{pid},"start_time":{start_time}}}"#
     )?;
     let length = json.position() as usize;
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
-    let file = open(file, flags, Mode::RUSR | Mode::WUSR)?;
+    // Not truncated: its blocks are there already, so that a full disk is no obstacle.
+    let file = open(file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
     rustix::io::write(file, &json.get_ref()[..length])?;
     Ok(())
 }
@@ -219,6 +221,157 @@ pub(super) async fn kill_session(leader: u32, start_time: Option<u64>) -> io::Re
         }
         for end in ends {
             end.readable().await?.retain_ready();
+        }
+    }
+}
+
+/// Makes this process the new parent of what its services leave orphaned.
+pub(super) fn adopt_orphans() -> io::Result<()> {
+    let own = rustix::process::getpid();
+    Ok(rustix::process::set_child_subreaper(Some(own))?)
+}
+
+/// The children that somebody in this process waits for.
+static OWN: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+
+fn own() -> MutexGuard<'static, BTreeSet<u32>> {
+    // The set is whole after every statement, so a panic elsewhere cannot have torn it.
+    OWN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Marks a child as one that is waited for, so that it is not taken for a stray. To be made in the
+/// same step as the child, and kept until it is reaped.
+#[derive(Debug)]
+pub(super) struct Own(u32);
+
+impl Own {
+    pub(super) fn new(pid: u32) -> Self {
+        own().insert(pid);
+        Self(pid)
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        own().remove(&self.0);
+    }
+}
+
+/// One process, for good: its number may change hands, not together with its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Identity {
+    pid: u32,
+    start_time: u64,
+}
+
+impl Identity {
+    fn is_alive(&self) -> bool {
+        stat(self.pid).is_some_and(|stat| {
+            stat.start_time == self.start_time && !matches!(stat.state, 'Z' | 'X')
+        })
+    }
+}
+
+/// The children of a process, of all its threads.
+fn children_of(pid: u32) -> Vec<u32> {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Vec::new();
+    };
+    tasks
+        .flatten()
+        .filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok())
+        .flat_map(|list| {
+            let numbers = list.split_ascii_whitespace().filter_map(|n| n.parse().ok());
+            numbers.collect::<Vec<u32>>()
+        })
+        .collect()
+}
+
+/// The processes below `roots` at any distance, without the roots.
+pub(super) fn descendants(roots: impl IntoIterator<Item = u32>) -> Vec<Identity> {
+    let mut found = Vec::new();
+    let mut queue: Vec<u32> = roots.into_iter().collect();
+    let mut seen: BTreeSet<u32> = queue.iter().copied().collect();
+    while let Some(parent) = queue.pop() {
+        for pid in children_of(parent) {
+            if seen.insert(pid)
+                && let Some(start_time) = start_time(pid)
+            {
+                found.push(Identity { pid, start_time });
+                queue.push(pid);
+            }
+        }
+    }
+    found
+}
+
+/// Kills these processes and all below them, and returns once none is left.
+pub(super) async fn kill_family(mut family: Vec<Identity>) -> io::Result<()> {
+    loop {
+        family.retain(Identity::is_alive);
+        for member in descendants(family.iter().map(|member| member.pid)) {
+            if !family.contains(&member) {
+                family.push(member);
+            }
+        }
+        let mut ends = Vec::new();
+        for member in &family {
+            let Some(raw) = i32::try_from(member.pid).ok().and_then(Pid::from_raw) else {
+                continue;
+            };
+            let Ok(pidfd) = rustix::process::pidfd_open(raw, PidfdFlags::NONBLOCK) else {
+                continue;
+            };
+            // The number may have changed hands before the open.
+            if member.is_alive() && rustix::process::pidfd_send_signal(&pidfd, Signal::KILL).is_ok()
+            {
+                ends.push(watch(pidfd)?);
+            }
+        }
+        if ends.is_empty() {
+            return Ok(());
+        }
+        for end in ends {
+            end.readable().await?.retain_ready();
+        }
+    }
+}
+
+/// The children of this process that nobody waits for: orphans of its services.
+fn strays() -> Vec<u32> {
+    let mut children = children_of(std::process::id());
+    let own = own();
+    children.retain(|pid| !own.contains(pid));
+    children
+}
+
+/// Takes the strays that have ended from the list of processes.
+pub(super) fn reap_strays() {
+    for pid in strays() {
+        if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+            // One that was reaped elsewhere meanwhile is no concern.
+            let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::NOHANG);
+        }
+    }
+}
+
+/// Kills every stray and all below it. For the end, when no service is left.
+pub(super) async fn kill_strays() -> io::Result<()> {
+    loop {
+        let family: Vec<_> = strays()
+            .into_iter()
+            .filter_map(|pid| {
+                let start_time = start_time(pid)?;
+                Some(Identity { pid, start_time })
+            })
+            .filter(Identity::is_alive)
+            .collect();
+        let before = family.clone();
+        kill_family(family).await?;
+        reap_strays();
+        // What may not be killed is left.
+        if before.iter().all(Identity::is_alive) {
+            return Ok(());
         }
     }
 }

@@ -83,6 +83,43 @@ pub(super) async fn kill_session(leader: u32, _start_time: Option<u64>) -> io::R
     Ok(())
 }
 
+/// Orphans go to the system here.
+pub(super) fn adopt_orphans() -> io::Result<()> {
+    Ok(())
+}
+
+/// No child can be taken for a stray here.
+#[derive(Debug)]
+pub(super) struct Own;
+
+impl Own {
+    pub(super) fn new(_pid: u32) -> Self {
+        Self
+    }
+}
+
+/// Unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Identity {}
+
+/// Unknown.
+pub(super) fn descendants(_roots: impl IntoIterator<Item = u32>) -> Vec<Identity> {
+    Vec::new()
+}
+
+/// Nothing is known to be killed.
+pub(super) async fn kill_family(_family: Vec<Identity>) -> io::Result<()> {
+    Ok(())
+}
+
+/// There are none.
+pub(super) fn reap_strays() {}
+
+/// There are none.
+pub(super) async fn kill_strays() -> io::Result<()> {
+    Ok(())
+}
+
 /// Tells of the end of a child.
 #[derive(Debug)]
 pub(super) struct ExitWatch;

@@ -155,7 +155,15 @@ impl Owner {
             object: owner.object.subscribe(),
             tick: owner.tick.subscribe(),
         };
-        tokio::spawn(owner.run());
+        let (sandbox, name) = (owner.sandbox.clone(), owner.name.clone());
+        let running = tokio::spawn(owner.run());
+        tokio::spawn(async move {
+            if let Err(error) = running.await
+                && error.is_panic()
+            {
+                sandbox.replace_owner(name).await;
+            }
+        });
         handle
     }
 
@@ -250,10 +258,12 @@ impl Owner {
                 self.secrets.extend(secrets);
                 self.wish_start(until, origin, reply).await;
             }
-            Control::Stop(reply) => match self.aim(ServiceGoal::Stopped).await {
-                Ok(()) => self.wish_stop(reply),
-                Err(refusal) => self.answers.push((reply, Err(refusal))),
-            },
+            Control::Stop(reply) => {
+                // Told in the supervisor's log should it not be stored: a full disk is no reason to
+                // go on, and storing is tried again with the next change.
+                let _ = self.aim(ServiceGoal::Stopped).await;
+                self.wish_stop(reply);
+            }
             Control::Restart { secrets, reply } => {
                 self.secrets.extend(secrets);
                 if let Err(refusal) = self.aim(ServiceGoal::Running).await {
@@ -461,6 +471,7 @@ impl Owner {
     fn kill_now(&mut self) {
         if let Phase::Up(up) = &mut self.phase {
             up.deadline = None;
+            up.process.note_family();
             up.process.signal(rustix::process::Signal::KILL);
         }
     }
@@ -475,6 +486,7 @@ impl Owner {
         up.then = then;
         up.prober = None;
         up.message = None;
+        up.process.note_family();
         up.process
             .signal(signal::by_name(&stop.signal).unwrap_or(rustix::process::Signal::TERM));
         // A stopped process would only act on its signal once it is continued.

@@ -270,7 +270,11 @@ async fn http(client: &mut Option<reqwest::Client>, port: u16, path: &str) -> Re
         Some(client) => client,
         None => client.insert(http_client().map_err(broken)?),
     };
-    let url = format!("http://localhost:{port}{path}");
+    // Behind a slash of our own, so that no path can name another host.
+    let url = format!(
+        "http://localhost:{port}/{}",
+        path.strip_prefix('/').unwrap_or(path)
+    );
     match client.get(url).send().await {
         Ok(answer) if (200..400).contains(&answer.status().as_u16()) => Ok(()),
         Ok(answer) => {
@@ -314,6 +318,7 @@ async fn exec(prepared: &Prepared, argv: &[String]) -> Result<(), Miss> {
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| broken(format!("health check: {}", prepared.error(error))))?;
+    let _own = child.id().map(os::Own::new);
     let session = Session(child.id());
     let ended = timeout(EXEC_LIMIT, child.wait()).await;
     drop(session);

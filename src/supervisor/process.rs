@@ -36,7 +36,10 @@ pub(super) struct Process {
     child: Child,
     exit: ExitWatch,
     start_time: Option<u64>,
+    /// What was seen below it when it was told to stop, in whatever session.
+    family: Vec<os::Identity>,
     output: Output,
+    _own: os::Own,
 }
 
 impl Process {
@@ -54,8 +57,13 @@ impl Process {
         let (stderr, stderr_end) = io::pipe().map_err(failed)?;
         let stdout = pipe::Receiver::from_owned_fd(stdout.into()).map_err(failed)?;
         let stderr = pipe::Receiver::from_owned_fd(stderr.into()).map_err(failed)?;
-        let note = os::boot_id().ok().zip(store.identity_file(name));
-        let note = note.map(|(boot_id, file)| Note { file, boot_id });
+        let note = match os::boot_id() {
+            Ok(boot_id) => {
+                let file = store.make_identity_file(name).map_err(SpawnError::Note)?;
+                Some(Note { file, boot_id })
+            }
+            Err(_) => None,
+        };
         let mut command = prepared.command(note);
         command
             .stdout(Stdio::from(stdout_end))
@@ -63,10 +71,11 @@ impl Process {
             .kill_on_drop(true);
         let now = Timestamp::now();
         let child = command.spawn().map_err(failed)?;
+        let pid = child.id().unwrap_or_default();
+        let own = os::Own::new(pid);
         // The command holds the writing ends; only the service may.
         drop(command);
         let exit = ExitWatch::new(&child).map_err(failed)?;
-        let pid = child.id().unwrap_or_default();
         Ok(Self {
             pid,
             started: Instant::now(),
@@ -74,6 +83,8 @@ impl Process {
             child,
             exit,
             start_time: os::start_time(pid),
+            family: Vec::new(),
+            _own: own,
             output: Output::start(writer, [stdout, stderr], looked_for, tick),
         })
     }
@@ -91,6 +102,16 @@ impl Process {
         }
     }
 
+    /// Notes what is below the main process: once that has ended, nothing tells any more whose a
+    /// process in another session is. To be called before a signal that may end it.
+    pub(super) fn note_family(&mut self) {
+        for member in os::descendants([self.pid]) {
+            if !self.family.contains(&member) {
+                self.family.push(member);
+            }
+        }
+    }
+
     /// Returns once the main process has ended; it is not reaped yet. Cancel-safe.
     pub(super) async fn ended(&mut self) {
         if let Err(error) = self.exit.ended(&mut self.child).await {
@@ -99,11 +120,15 @@ impl Process {
         }
     }
 
-    /// After the main process has ended: kills what is left of the session, writes down the last of
+    /// After the main process has ended: kills what is left of the session and
+    /// of the family, writes down the last of
     /// the output, reaps. Nothing of the process is left then.
     pub(super) async fn finish(mut self) -> Exit {
         if let Err(error) = os::kill_session(self.pid, self.start_time).await {
             tracing::warn!(pid = self.pid, %error, "cannot look for what is left of a session");
+        }
+        if let Err(error) = os::kill_family(std::mem::take(&mut self.family)).await {
+            tracing::warn!(pid = self.pid, %error, "cannot kill what has left a session");
         }
         let status = self.child.wait().await;
         self.output.finish().await;

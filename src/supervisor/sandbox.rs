@@ -9,6 +9,7 @@ use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::os;
 use super::owner::{Await, Control, Origin, Owner, Refusal};
 use super::spawn::Base;
 use super::store::{Record, Store};
@@ -115,6 +116,30 @@ impl Sandbox {
         let handle = Owner::start(self.clone(), name.clone(), record, secrets);
         self.services().insert(name, handle.clone());
         handle
+    }
+
+    /// After the owner of a service has panicked: clears what it left running, and makes another one
+    /// that shows the service as failed.
+    pub(super) async fn replace_owner(self: Arc<Self>, name: ServiceName) {
+        tracing::error!(service = %name, "its owner has panicked");
+        self.forget(&name);
+        let running = self.store.running().unwrap_or_default();
+        for (_, left) in running.into_iter().filter(|(of, _)| *of == name) {
+            if let Err(error) = os::kill_session(left.pid, left.start_time).await {
+                tracing::error!(service = %name, %error, "what it left running is not cleared");
+            }
+        }
+        let cleared = self.store.clear_running(&name);
+        match cleared.and_then(|()| self.store.load()) {
+            Ok(mut records) => {
+                if let Some(mut record) = records.remove(&name) {
+                    record.error = Some("an internal error, see supervisor.log".to_owned());
+                    record.completed = None;
+                    self.register(name, record, Secrets::default());
+                }
+            }
+            Err(error) => tracing::error!(service = %name, %error, "its record cannot be read"),
+        }
     }
 
     /// Stores a definition, new or changed; kept on disk when this returns.

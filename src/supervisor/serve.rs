@@ -67,6 +67,13 @@ pub(super) fn run(dir: &Path) -> Result<(), ServeError> {
 }
 
 async fn supervise(store: Store) -> Result<(), ServeError> {
+    os::adopt_orphans().map_err(at("orphans cannot be adopted"))?;
+    let mut children = signal(SignalKind::child()).map_err(at("signals"))?;
+    tokio::spawn(async move {
+        while children.recv().await.is_some() {
+            os::reap_strays();
+        }
+    });
     let mut ends = EndSignals::new().map_err(at("signals"))?;
     kill_leftovers(&store)
         .await
@@ -89,18 +96,21 @@ async fn supervise(store: Store) -> Result<(), ServeError> {
     sandbox.bring_back();
     tracing::info!(pid = std::process::id(), "serves");
     tokio::select! {
-        () = ends.next() => tokio::select! {
-            () = sandbox.halt() => {}
-            () = ends.next() => {
-                tracing::warn!("told to end a second time, kills what is left");
-                sandbox.kill().await;
-            }
-        },
+        () = ends.next() => {}
         () = sandbox.closed.cancelled() => {}
         () = folder.lost() => {
             tracing::warn!("the sandbox's folder or its socket is gone");
-            sandbox.halt().await;
         }
+    }
+    tokio::select! {
+        () = sandbox.halt() => {}
+        () = ends.next() => {
+            tracing::warn!("told to end once more, kills what is left");
+            sandbox.kill().await;
+        }
+    }
+    if let Err(error) = os::kill_strays().await {
+        tracing::warn!(%error, "cannot look for what services have left");
     }
     // From here on nobody can connect, so a client takes this supervisor for gone.
     if folder.is_there() {

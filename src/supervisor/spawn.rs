@@ -11,6 +11,7 @@ use std::process::Stdio;
 
 use nix::unistd::{Gid, Uid, User};
 use rustix::fs::Access;
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::process::Command;
@@ -46,6 +47,14 @@ pub(super) enum SpawnError {
     NoFolder(PathBuf),
     #[error("working_dir `{}` is not a folder", .0.display())]
     NotAFolder(PathBuf),
+    #[error(
+        "`{user}` may not enter working_dir `{}`: \
+         set `workspace` to a folder that {user} may use",
+        dir.display()
+    )]
+    NoEntry { dir: PathBuf, user: String },
+    #[error("its identity cannot be noted in the sandbox's folder: {0}")]
+    Note(io::Error),
     #[error("`{0}` was not found in PATH")]
     NotInPath(String),
     #[error("`{0}` does not exist")]
@@ -64,9 +73,14 @@ pub(super) enum SpawnError {
     Other(String, io::Error),
 }
 
+/// What the child says when it may not enter its folder: `EACCES` would be taken for one of the
+/// program. That the folder is one was checked before.
+const NO_ENTRY: Errno = Errno::NOTDIR;
+
 /// The user to become.
 #[derive(Debug, Clone)]
 struct Identity {
+    name: String,
     uid: Uid,
     gid: Gid,
     groups: Vec<Gid>,
@@ -129,7 +143,7 @@ impl Prepared {
             dir,
             env,
             identity: user.map(identity).transpose()?.flatten(),
-            file_limit: base.file_limit.clone(),
+            file_limit: base.file_limit,
         };
         prepared.with_argv(spec.program.argv())
     }
@@ -175,24 +189,26 @@ impl Prepared {
         let parent = rustix::process::getpid();
         let dir = self.dir.clone();
         let identity = self.identity.clone();
-        let file_limit = self.file_limit.clone();
+        let file_limit = self.file_limit;
         // SAFETY: the closure runs between fork and exec. It only makes system calls, on values that
         // were allocated before the fork.
         unsafe {
             command.pre_exec(move || {
                 rustix::process::setsid()?;
                 os::close_others_on_exec()?;
-                setrlimit(Resource::Nofile, file_limit.clone())?;
+                setrlimit(Resource::Nofile, file_limit)?;
                 if let Some(note) = &note {
-                    // A service can do without: it is only not found should this process be killed.
-                    let _ = os::note_identity(&note.file, &note.boot_id);
+                    os::note_identity(&note.file, &note.boot_id)?;
                 }
-                // Before the change of user, who may not be allowed to search the folders above.
-                rustix::process::chdir(&dir)?;
                 if let Some(identity) = &identity {
                     os::set_groups(&identity.groups)?;
                     nix::unistd::setgid(identity.gid)?;
                     nix::unistd::setuid(identity.uid)?;
+                }
+                // As the user of the service, who has to find its way to its own files.
+                match rustix::process::chdir(&dir) {
+                    Err(Errno::ACCESS) => return Err(NO_ENTRY.into()),
+                    other => other?,
                 }
                 os::die_with_parent(parent)
             });
@@ -204,12 +220,19 @@ impl Prepared {
     pub(super) fn error(&self, error: io::Error) -> SpawnError {
         let cmd = self.argv.first().cloned().unwrap_or_default();
         match error.kind() {
+            _ if error.raw_os_error() == Some(NO_ENTRY.raw_os_error()) => {
+                let user = self.identity.as_ref().map(|identity| identity.name.clone());
+                SpawnError::NoEntry {
+                    dir: self.dir.clone(),
+                    user: user.unwrap_or_else(|| "this user".to_owned()),
+                }
+            }
             io::ErrorKind::PermissionDenied => SpawnError::Denied(cmd),
             io::ErrorKind::NotFound => SpawnError::Other(
                 cmd,
                 io::Error::other("it, or the interpreter it names, does not exist"),
             ),
-            _ if error.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error()) => {
+            _ if error.raw_os_error() == Some(Errno::NOEXEC.raw_os_error()) => {
                 SpawnError::BadFormat(cmd)
             }
             _ => SpawnError::Other(cmd, error),
@@ -238,6 +261,7 @@ fn identity(user: User) -> Result<Option<Identity>, SpawnError> {
     }
     let groups = os::groups_of(&user).map_err(|e| SpawnError::User(user.name.clone(), e))?;
     Ok(Some(Identity {
+        name: user.name,
         uid: user.uid,
         gid: user.gid,
         groups,

@@ -19,6 +19,9 @@ pub(super) const SOCKET: &str = "supervisor.sock";
 /// What the sandbox was created with; without it there is none.
 const SPEC: &str = "sandbox.json";
 
+/// The most bytes that a [`Running`] takes as JSON.
+pub(super) const IDENTITY_ROOM: usize = 256;
+
 /// What is kept of one service.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Record {
@@ -171,18 +174,30 @@ impl Store {
     pub(super) fn running(&self) -> io::Result<Vec<(ServiceName, Running)>> {
         let mut found = Vec::new();
         for name in names_in(&self.dir.join("run"))? {
-            // One that is torn was being written when everything ended: nothing was executed yet, or
-            // it is of an earlier boot.
-            if let Ok(Some(running)) = read_json(&self.running_path(&name)) {
-                found.push((name, running));
+            let path = self.running_path(&name);
+            match read_json(&path) {
+                Ok(Some(running)) => found.push((name, running)),
+                Ok(None) => {}
+                // One that is torn was being written when everything ended: nothing was executed
+                // yet, or it is of an earlier boot.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => remove_file(&path)?,
+                Err(error) => tracing::warn!(service = %name, %error, "an identity is unknown"),
             }
         }
         Ok(found)
     }
 
-    /// The file that a service's process notes its [`Running`] in. `None` if it has no name in C.
-    pub(super) fn identity_file(&self, name: &ServiceName) -> Option<CString> {
-        CString::new(self.running_path(name).into_os_string().into_vec()).ok()
+    /// Makes the file that a service's process notes its [`Running`] in, with room for it on the disk.
+    pub(super) fn make_identity_file(&self, name: &ServiceName) -> io::Result<CString> {
+        let path = self.running_path(name);
+        let mut file = File::options()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .open(&path)?;
+        file.write_all(&[b' '; IDENTITY_ROOM])?;
+        Ok(CString::new(path.into_os_string().into_vec())?)
     }
 
     /// Notes that a service has no live process.
@@ -240,4 +255,24 @@ fn write_json<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
         .open(&beside)?;
     file.write_all(&text)?;
     std::fs::rename(&beside, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn torn_notes_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::at(dir.path()).unwrap();
+        store.prepare().unwrap();
+        let name = ServiceName::new("web").unwrap();
+        store.make_identity_file(&name).unwrap();
+        assert_eq!(store.running().unwrap(), []);
+        assert!(!store.running_path(&name).exists());
+        // There is room behind the note.
+        let running = r#"{"boot_id":"b","pid":7,"start_time":8}"#.to_owned() + "   ";
+        std::fs::write(store.running_path(&name), running).unwrap();
+        assert_eq!(store.running().unwrap()[0].1.pid, 7);
+    }
 }

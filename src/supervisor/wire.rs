@@ -2,7 +2,7 @@
 //! The keys and their meaning are those of the protocol page iris, §4; extensions stand beside them.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -369,6 +369,27 @@ fn check_values(name: &ServiceName, spec: &ServiceSpec) -> Result<(), String> {
     if argv.iter().any(|arg| arg.contains('\0')) {
         return Err("`cmd` and `args` must not contain NUL".to_owned());
     }
+    let dir = spec.working_dir.as_deref().unwrap_or(Path::new(""));
+    if dir.as_os_str().as_encoded_bytes().contains(&0) {
+        return Err("`working_dir` must not contain NUL".to_owned());
+    }
+    if spec.user.as_ref().is_some_and(|user| user.contains('\0')) {
+        return Err("`user` must not contain NUL".to_owned());
+    }
+    match spec.health.as_ref().map(|health| &health.probe) {
+        Some(Probe::Exec { argv }) if argv.iter().any(|arg| arg.contains('\0')) => {
+            return Err("`health.exec.argv` must not contain NUL".to_owned());
+        }
+        Some(Probe::Http { path, .. })
+            if !path.starts_with('/') || path.contains(|c: char| c.is_control() || c == ' ') =>
+        {
+            return Err(
+                "`health.http.path` must start with `/`, without spaces and control characters"
+                    .to_owned(),
+            );
+        }
+        _ => {}
+    }
     for (key, value) in &spec.env {
         if key.is_empty() || key.contains(['=', '\0']) {
             return Err(format!(
@@ -452,6 +473,20 @@ mod tests {
             (json!({"cmd": "a", "container": true}), "`image`"),
             (json!({"cmd": "a", "needs": ["web"]}), "needs itself"),
             (json!({"cmd": "a\0"}), "NUL"),
+            (json!({"cmd": "a", "working_dir": "b\0"}), "`working_dir`"),
+            (json!({"cmd": "a", "user": "b\0"}), "`user`"),
+            (
+                json!({"cmd": "a", "health": {"exec": {"argv": ["b\0"]}}}),
+                "`health.exec.argv`",
+            ),
+            (
+                json!({"cmd": "a", "health": {"http": {"port": 1, "path": "@example.org/"}}}),
+                "`health.http.path`",
+            ),
+            (
+                json!({"cmd": "a", "health": {"http": {"port": 1, "path": "/a\r\nb"}}}),
+                "`health.http.path`",
+            ),
             (json!({"cmd": "a", "stop": {"signal": "NOPE"}}), "NOPE"),
         ] {
             let error = read(body.clone()).unwrap_err();

@@ -266,6 +266,7 @@ async fn iris_14_empty_fields_equal_absent_ones() {
     assert_eq!(error, expected);
     for (method, path, status) in [
         ("PUT", "/v1/services/a%20b", 400),
+        ("GET", "/v1/services/%ff", 400),
         ("GET", "/v1/services/nobody", 404),
         ("GET", "/v2", 404),
         ("PATCH", "/v1/services/web", 405),
@@ -276,4 +277,7 @@ async fn iris_14_empty_fields_equal_absent_ones() {
             "{method} {path}"
         );
     }
+    let huge = format!(r#"{{"cmd": "{}"}}"#, "x".repeat(3 << 20));
+    let (status, error) = rig.raw("PUT", "/v1/services/web", &huge).await;
+    assert_eq!((status, &error["ok"]), (413, &json!(false)));
 }

@@ -159,7 +159,16 @@ async fn errors_at_execution_are_precise() {
 
 #[tokio::test]
 async fn another_user() {
-    let rig = Rig::new().await;
+    use std::os::unix::fs::PermissionsExt;
+    let (dir, open) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    std::fs::set_permissions(open.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let sandbox = gabion::model::SandboxSpec {
+        workspace: Some(open.path().to_owned()),
+        ..Default::default()
+    };
+    let text = serde_json::json!({ "spec": sandbox }).to_string();
+    std::fs::write(dir.path().join("sandbox.json"), text).unwrap();
+    let rig = Rig::at(dir.path()).await;
     let mut spec = exec(&["id", "-un"]);
     spec.kind = ServiceKind::Task;
     let root = rustix::process::geteuid().is_root();
@@ -169,6 +178,18 @@ async fn another_user() {
     if root {
         started.unwrap();
         assert_eq!(rig.texts("web").await, ["nobody"]);
+        let closed = open.path().join("closed");
+        std::fs::create_dir(&closed).unwrap();
+        std::fs::set_permissions(&closed, PermissionsExt::from_mode(0o700)).unwrap();
+        spec.working_dir = Some("closed".into());
+        rig.put("web", &spec).await;
+        let error = rig.start("web").await.unwrap_err();
+        let says = format!(
+            "`nobody` may not enter working_dir `{}`: \
+             set `workspace` to a folder that nobody may use",
+            closed.display()
+        );
+        assert_eq!(error.message, says);
     } else {
         let error = started.unwrap_err();
         assert!(
@@ -268,4 +289,29 @@ async fn every_signal_to_end_stops_and_a_second_one_kills() {
     kill(rig.pid, Signal::TERM);
     gone(rig.pid).await;
     assert!(!alive(object.pid.unwrap()));
+}
+
+#[tokio::test]
+async fn a_disk_that_takes_nothing_does_not_hinder_a_stop() {
+    let rig = Rig::new().await;
+    let object = rig.run("web", &exec(&["sleep", "600"])).await;
+    // Where a record is written before it is moved into place.
+    std::fs::create_dir(rig.dir().join("services/web.tmp")).unwrap();
+    let stopped = rig.stop("web").await;
+    assert_eq!((stopped.status, stopped.pid), (Status::Stopped, None));
+    assert!(!alive(object.pid.unwrap()));
+    let log = std::fs::read_to_string(rig.dir().join("supervisor.log")).unwrap();
+    assert!(log.contains("its record is not stored"), "{log}");
+}
+
+#[tokio::test]
+async fn what_could_not_be_found_again_is_not_executed() {
+    let rig = Rig::new().await;
+    rig.put("web", &exec(&["sleep", "600"])).await;
+    std::fs::create_dir(rig.dir().join("run/web.json")).unwrap();
+    let error = rig.start("web").await.unwrap_err();
+    assert!(
+        error.message.contains("identity cannot be noted"),
+        "{error}"
+    );
 }

@@ -246,3 +246,32 @@ async fn descriptors_and_variables_of_the_caller_stay_with_it() {
         "{environ}"
     );
 }
+
+#[tokio::test]
+async fn children_that_left_the_session_end_with_the_service() {
+    let rig = Rig::new().await;
+    let spec = shell("setsid sleep 600 & echo $!; exec sleep 600");
+    rig.run("web", &spec).await;
+    let escaped: u32 = rig.lines("web", 1).await[0].text.parse().unwrap();
+    assert!(alive(escaped));
+    rig.stop("web").await;
+    assert!(!alive(escaped));
+    // Not even a zombie is left.
+    while Path::new(&format!("/proc/{escaped}")).exists() {
+        rig.get("web").await;
+    }
+}
+
+#[tokio::test]
+async fn orphans_in_other_sessions_end_with_the_sandbox() {
+    let rig = Rig::new().await;
+    let spec = shell("(setsid sh -c 'echo $$; exec sleep 600' &); exec sleep 600");
+    rig.run("web", &spec).await;
+    let other = rig.run("other", &exec(&["sleep", "600"])).await;
+    let escaped: u32 = rig.lines("web", 1).await[0].text.parse().unwrap();
+    rig.stop("web").await;
+    assert!(alive(escaped) && alive(other.pid.unwrap()));
+    rig.client.shutdown().await.unwrap();
+    gone(rig.pid).await;
+    assert!(!alive(escaped));
+}

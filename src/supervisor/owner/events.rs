@@ -192,6 +192,7 @@ impl Owner {
         };
         up.deadline = None;
         if up.stage == Stage::Stopping {
+            up.process.note_family();
             up.process.signal(rustix::process::Signal::KILL);
             return;
         }
