@@ -42,7 +42,7 @@ pub async fn run(context: &Context, args: &ApplyArgs) -> Result<ExitCode> {
         context,
         &desired.stack,
         "gabion apply",
-        args.run.lock_timeout,
+        args.run.lock.lock_timeout,
     )
     .await?;
     let mut platforms = context.platforms(&loaded, &desired.stack)?;

@@ -5,8 +5,7 @@ use std::process::ExitCode;
 use super::address::AddressArg;
 use super::context::{Context, say};
 use super::error::Result;
-use super::run::{self, Execution, RunArgs};
-use crate::model::HumanDuration;
+use super::run::{self, Execution, LockArgs, RunArgs};
 use crate::plan::{self, Cause, Operation};
 
 #[derive(clap::Args)]
@@ -14,15 +13,8 @@ struct ControlArgs {
     /// Services, or sandboxes for all their services
     #[arg(value_name = "ADDRESS", required = true, add = super::address::completer())]
     addresses: Vec<AddressArg>,
-    /// How long to wait while somebody else works on the stack, such as `30s`
-    #[arg(
-        long,
-        value_name = "DURATION",
-        default_value = "0s",
-        env = "GABION_LOCK_TIMEOUT",
-        hide_env = true
-    )]
-    lock_timeout: HumanDuration,
+    #[command(flatten)]
+    lock: LockArgs,
     /// Print events as JSON, one per line
     #[arg(long)]
     json: bool,
@@ -77,12 +69,12 @@ async fn operate(
     command: &str,
 ) -> Result<ExitCode> {
     let (loaded, desired) = context.load_valid()?;
-    let _lock = run::lock(context, &desired.stack, command, args.lock_timeout).await?;
+    let _lock = run::lock(context, &desired.stack, command, args.lock.lock_timeout).await?;
     let mut platforms = context.platforms(&loaded, &desired.stack)?;
     let observed = context.observe(&mut platforms, &desired).await?;
     let addresses = super::address::resolve(&args.addresses, &desired, &observed)?;
     let plan = plan::operate(&desired, &observed, operation, &addresses, Cause::Requested)?;
-    let run_args = RunArgs::unasked(args.lock_timeout, args.json);
+    let run_args = RunArgs::unasked(args.lock.lock_timeout, args.json);
     let success = match operation {
         Operation::Stop => "They stay stopped until the next apply or start.",
         Operation::Start | Operation::Restart => "",

@@ -28,7 +28,13 @@ pub fn nothing(stack: &str) -> String {
 pub async fn run(context: &Context, args: &DestroyArgs) -> Result<ExitCode> {
     let (loaded, desired) = context.load_stack()?;
     let stack = desired.stack.clone();
-    let lock = run::lock(context, &stack, "gabion destroy", args.run.lock_timeout).await?;
+    let lock = run::lock(
+        context,
+        &stack,
+        "gabion destroy",
+        args.run.lock.lock_timeout,
+    )
+    .await?;
     let mut platforms = context.platforms(&loaded, &stack)?;
     let observed = context.observe(&mut platforms, &desired).await?;
     let options = Options {

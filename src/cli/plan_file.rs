@@ -133,7 +133,7 @@ pub async fn apply(
             return Err(refused(path, &FileError::Malformed(why)));
         }
     }
-    let _lock = run::lock(context, &file.stack, "gabion apply", args.lock_timeout).await?;
+    let _lock = run::lock(context, &file.stack, "gabion apply", args.lock.lock_timeout).await?;
     let mut platforms = context.platforms(&loaded, &file.stack)?;
     let observed = platforms.observe(&definitions.over(&manifest)).await?;
     fresh(path, &file, &definitions, &observed)?;

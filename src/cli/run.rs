@@ -17,6 +17,20 @@ use crate::model::{HumanDuration, show_duration};
 use crate::plan::{self, Plan, render};
 use crate::platforms::Platforms;
 
+/// How a command deals with the stack's lock.
+#[derive(clap::Args)]
+pub struct LockArgs {
+    /// How long to wait while somebody else works on the stack, such as `30s`
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "0s",
+        env = "GABION_LOCK_TIMEOUT",
+        hide_env = true
+    )]
+    pub lock_timeout: HumanDuration,
+}
+
 /// Options of every command that changes something.
 #[derive(clap::Args)]
 pub struct RunArgs {
@@ -28,15 +42,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", default_value_t = DEFAULT_PARALLELISM, env = "GABION_PARALLELISM",
           hide_env = true, value_parser = at_least_one)]
     pub parallelism: usize,
-    /// How long to wait while somebody else works on the stack, such as `30s`
-    #[arg(
-        long,
-        value_name = "DURATION",
-        default_value = "0s",
-        env = "GABION_LOCK_TIMEOUT",
-        hide_env = true
-    )]
-    pub lock_timeout: HumanDuration,
+    #[command(flatten)]
+    pub lock: LockArgs,
     /// Print events as JSON, one per line, instead of progress; needs --yes
     #[arg(long, requires = "yes")]
     pub json: bool,
@@ -48,7 +55,7 @@ impl RunArgs {
         Self {
             yes: true,
             parallelism: DEFAULT_PARALLELISM,
-            lock_timeout,
+            lock: LockArgs { lock_timeout },
             json,
         }
     }

@@ -5,21 +5,25 @@
 
 mod address;
 mod capability;
+mod desired;
 mod duration;
+mod need;
 mod observed;
+mod sandbox;
 mod secrets;
-mod spec;
+mod service;
 
 pub use address::{Address, AddressError, NAME_RULE, SandboxName, ServiceAddress, ServiceName};
 pub use capability::{Capabilities, Scope, Support};
+pub use desired::{Desired, DesiredSandbox, WatchAction, WatchRule};
 pub use duration::{HumanDuration, show_duration};
+pub use need::{Condition, Need, NeedTarget};
 pub use observed::{
     Definition, Exit, Isolation, Listing, Observed, ObservedSandbox, ObservedService, SandboxState,
     ServiceState,
 };
+pub use sandbox::{IsolationWish, SandboxGoal, SandboxSpec};
 pub use secrets::{MissingSecret, Secrets, digest};
-pub use spec::{
-    Condition, Desired, DesiredSandbox, Health, IsolationWish, Need, NeedTarget, Probe, Program,
-    Restart, RestartPolicy, SandboxGoal, SandboxSpec, ServiceGoal, ServiceKind, ServiceSpec, Stop,
-    WatchAction, WatchRule,
+pub use service::{
+    Health, Probe, Program, Restart, RestartPolicy, ServiceGoal, ServiceKind, ServiceSpec, Stop,
 };
