@@ -582,3 +582,20 @@ fn where_the_manifest_is_looked_for() {
         "the nearest"
     );
 }
+
+#[test]
+fn nobody_is_less_isolated_than_they_asked_for() {
+    for manifest in [
+        "version: 1\nsandboxes:\n  a:\n    isolation: strict\n",
+        "version: 1\ndefaults: { isolation: strict }\nsandboxes:\n  a: {}\n",
+    ] {
+        let project = Project::new(manifest);
+        let run = project.run(&["apply", "--yes"]);
+        assert_eq!(run.code(), Some(65), "{run}");
+        assert!(
+            run.stderr().contains("cannot honour `isolation: strict`"),
+            "{run}"
+        );
+        assert!(!project.home.exists(), "something was made");
+    }
+}

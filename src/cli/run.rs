@@ -1,5 +1,6 @@
 //! Carrying out a plan from the command line: lock, question, signals, progress, report, journal.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, Write};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -9,13 +10,16 @@ use tokio::sync::{mpsc, watch};
 
 use super::context::{Context, count, print, say, say_raw};
 use super::error::{Error, INTERRUPTED, Result};
-use super::progress::{Mode, Reporter};
+use super::progress::{Mode, Reporter, printable};
 use crate::apply::{Apply, DEFAULT_PARALLELISM, Holder, Interrupt, StackLock};
-use crate::event::{Event, Outcome, What};
+use crate::event::{Event, Outcome, SkipReason, What};
 use crate::manifest::Loaded;
 use crate::model::{HumanDuration, show_duration};
 use crate::plan::{self, Plan, render};
 use crate::platforms::Platforms;
+
+/// With more actions than this, what failed has scrolled away by the end, and is told again.
+const FITS_A_SCREEN: usize = 15;
 
 /// How a command deals with the stack's lock.
 #[derive(clap::Args)]
@@ -183,6 +187,9 @@ impl Execution<'_> {
                  back.\n"
             )
         };
+        if plan.actions.len() > FITS_A_SCREEN {
+            text.push_str(&failures(seen));
+        }
         let logged = with_evidence(seen);
         if logged.is_empty() {
             text.push_str("The next apply goes on from what is really there.\n");
@@ -205,6 +212,28 @@ fn verdict(plan: &Plan) -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
+}
+
+/// What failed and what was not tried, a line each.
+fn failures(seen: &[Event]) -> String {
+    let mut text = String::new();
+    let mut told = BTreeSet::new();
+    for event in seen {
+        let (address, what) = match &event.what {
+            What::ActionFailed {
+                action, failure, ..
+            } => (&action.address, printable(&failure.message)),
+            What::ActionSkipped {
+                action,
+                because: SkipReason::Needs(need),
+            } => (&action.address, format!("not tried: needs {need}")),
+            _ => continue,
+        };
+        if told.insert(address) {
+            text.push_str(&format!("  {address}: {what}\n"));
+        }
+    }
+    text
 }
 
 /// The services that failed and wrote something.

@@ -122,6 +122,11 @@ impl Used<'_> {
                 continue;
             }
             self.field(name, tree.span(*key), only.is_some(), sink);
+            if name == "isolation" {
+                // Some can do one value and not the other.
+                let wish = format!("isolation: {}", tree.text(*value).unwrap_or_default());
+                self.field(&wish, tree.span(*key), only.is_some(), sink);
+            }
             if name == "health_port" {
                 // Short for a health check, so it needs what that needs.
                 for long in ["health", "health.tcp"] {
@@ -149,7 +154,7 @@ impl Used<'_> {
         let message = format!("{}: {on} cannot honour `{name}`", self.who);
         // A default is for all platforms, so it may be more than one of them can do; but nobody
         // should be less isolated than they asked for.
-        let draft = match default && name != "isolation" {
+        let draft = match default && !name.starts_with("isolation") {
             true => Draft::warning(codes::UNSUPPORTED_FIELD, at, message),
             false => Draft::error(codes::UNSUPPORTED_FIELD, at, message),
         };
