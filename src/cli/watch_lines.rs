@@ -254,7 +254,7 @@ impl<'a> Lines<'a> {
 
     fn deletions_held(&self, addresses: &[Address]) -> Result<()> {
         let ask = if std::io::stdin().is_terminal() {
-            "type y and Enter to delete it"
+            "type y to delete it"
         } else {
             "left alone (--allow-delete deletes it)"
         };
