@@ -4,6 +4,7 @@
 pub mod apply;
 pub mod cli;
 pub mod event;
+pub mod keeper;
 pub mod manifest;
 pub mod model;
 pub mod plan;

@@ -1,4 +1,4 @@
-//! `gabion supervise DIR`: how gabion starts the supervisor of a local sandbox.
+//! `gabion supervise DIR`: how gabion keeps a local sandbox.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,8 +7,14 @@ use std::process::ExitCode;
 pub struct SuperviseArgs {
     /// The sandbox's folder
     dir: PathBuf,
+    /// What a supervisor inherits from its keeper; without it, this process is the keeper
+    #[arg(long, hide = true)]
+    inherited: Option<String>,
 }
 
 pub fn run(args: &SuperviseArgs) -> ExitCode {
-    crate::supervisor::main(&args.dir)
+    match &args.inherited {
+        Some(inherited) => crate::supervisor::main(&args.dir, inherited),
+        None => crate::keeper::main(&args.dir),
+    }
 }

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
 use super::logs;
-use super::os::SocketPath;
+use crate::keeper::SocketPath;
 use super::wire::{self, ErrorBody, ServiceObject};
 use crate::model::{Secrets, ServiceName, ServiceSpec};
 use crate::platforms::{LogLine, LogQuery};

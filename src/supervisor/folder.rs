@@ -8,7 +8,7 @@ use std::sync::Arc;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
 
-use super::store::SOCKET;
+use crate::keeper::SOCKET;
 
 /// Device and inode: the same as long as it is the same file.
 type Identity = (u64, u64);

@@ -1,93 +1,19 @@
 //! What only Linux can do: short socket paths, identity of processes, sessions, pidfds.
 
 use std::collections::BTreeSet;
-use std::ffi::CStr;
-use std::fs::File;
-use std::io::{self, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use nix::unistd::{Gid, User};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::process::Child;
-
-use super::store::{IDENTITY_ROOM, SOCKET};
-
-/// The path of a sandbox's socket, short enough for any folder: it goes through a descriptor of the
-/// folder, which is held as long as this value lives.
-#[derive(Debug)]
-pub(super) struct SocketPath {
-    path: PathBuf,
-    _dir: File,
-}
-
-impl SocketPath {
-    /// Opens the folder; the socket itself need not exist.
-    pub(super) fn open(dir: &Path) -> io::Result<Self> {
-        let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY;
-        let dir = File::options()
-            .read(true)
-            .custom_flags(flags.bits() as i32)
-            .open(dir)?;
-        let path = PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", dir.as_raw_fd()));
-        Ok(Self { path, _dir: dir })
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-/// Asks the kernel to kill this process when the thread that forked it ends. To be called between
-/// fork and exec, after any change of user (which clears it).
-pub(super) fn die_with_parent(parent: Pid) -> io::Result<()> {
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    // The parent may have died before the request was in place.
-    if rustix::process::getppid() == Some(parent) {
-        Ok(())
-    } else {
-        Err(io::ErrorKind::BrokenPipe.into())
-    }
-}
-
-/// Lets the program that is executed next have nothing but the standard streams, whatever this process
-/// was itself given. To be called between fork and exec.
-pub(super) fn close_others_on_exec() -> io::Result<()> {
-    use nix::libc::{CLOSE_RANGE_CLOEXEC, SYS_close_range, syscall};
-    // SAFETY: changes a flag of descriptors and touches no memory.
-    let result = unsafe { syscall(SYS_close_range, 3_u32, u32::MAX, CLOSE_RANGE_CLOEXEC) };
-    if result == 0 {
-        return Ok(());
-    }
-    // A kernel before 5.11.
-    mark_each_close_on_exec();
-    Ok(())
-}
-
-/// Does the same one by one, for as many as a process usually has.
-fn mark_each_close_on_exec() {
-    const MOST: u64 = 1 << 16;
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let last = limit.unwrap_or(MOST).min(MOST) as i32;
-    for descriptor in 3..last {
-        // SAFETY: changes a flag of a descriptor, or fails for one that is not open.
-        unsafe { nix::libc::fcntl(descriptor, nix::libc::F_SETFD, nix::libc::FD_CLOEXEC) };
-    }
-}
 
 /// Every group that the user is in.
 pub(super) fn groups_of(user: &User) -> io::Result<Vec<Gid>> {
     let name = std::ffi::CString::new(user.name.as_str())?;
     Ok(nix::unistd::getgrouplist(&name, user.gid)?)
-}
-
-/// Replaces the supplementary groups. To be called between fork and exec.
-pub(super) fn set_groups(groups: &[Gid]) -> io::Result<()> {
-    Ok(nix::unistd::setgroups(groups)?)
 }
 
 /// Identifies this boot of the machine.
@@ -100,6 +26,7 @@ pub(super) fn boot_id() -> io::Result<String> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stat {
     state: char,
+    parent: u32,
     session: u32,
     start_time: u64,
 }
@@ -113,10 +40,12 @@ fn stat(pid: u32) -> Option<Stat> {
 fn parse_stat(text: &str) -> Option<Stat> {
     let mut fields = text[text.rfind(')')? + 1..].split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
-    let session = fields.nth(2)?.parse().ok()?;
+    let parent = fields.next()?.parse().ok()?;
+    let session = fields.nth(1)?.parse().ok()?;
     let start_time = fields.nth(15)?.parse().ok()?;
     Some(Stat {
         state,
+        parent,
         session,
         start_time,
     })
@@ -128,34 +57,6 @@ pub(super) fn kill_group(leader: u32) {
         // A group that is not there any more is what is wanted.
         let _ = rustix::process::kill_process_group(group, Signal::KILL);
     }
-}
-
-/// Writes this process's identity, as JSON of a `Running`, into a file. To be called between fork and
-/// exec: it does not allocate.
-pub(super) fn note_identity(file: &CStr, boot_id: &str) -> io::Result<()> {
-    use rustix::fs::{Mode, OFlags, open};
-    let mut buffer = [0; 1024];
-    let stat = open(
-        c"/proc/self/stat",
-        OFlags::RDONLY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
-    let length = rustix::io::read(stat, &mut buffer)?;
-    let text = str::from_utf8(&buffer[..length]).map_err(|_| io::ErrorKind::InvalidData)?;
-    let start_time = parse_stat(text)
-        .ok_or(io::ErrorKind::InvalidData)?
-        .start_time;
-    let pid = rustix::process::getpid().as_raw_nonzero();
-    let mut json = io::Cursor::new([0; IDENTITY_ROOM]);
-    write!(
-        json,
-        r#"{{"boot_id":"{boot_id}","pid":{pid},"start_time":{start_time}}}"#
-    )?;
-    let length = json.position() as usize;
-    // Not truncated: its blocks are there already, so that a full disk is no obstacle.
-    let file = open(file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
-    rustix::io::write(file, &json.get_ref()[..length])?;
-    Ok(())
 }
 
 /// When a process was started, in ticks since boot. `None` if there is none.
@@ -225,38 +126,6 @@ pub(super) async fn kill_session(leader: u32, start_time: Option<u64>) -> io::Re
     }
 }
 
-/// Makes this process the new parent of what its services leave orphaned.
-pub(super) fn adopt_orphans() -> io::Result<()> {
-    let own = rustix::process::getpid();
-    Ok(rustix::process::set_child_subreaper(Some(own))?)
-}
-
-/// The children that somebody in this process waits for.
-static OWN: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
-
-fn own() -> MutexGuard<'static, BTreeSet<u32>> {
-    // The set is whole after every statement, so a panic elsewhere cannot have torn it.
-    OWN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Marks a child as one that is waited for, so that it is not taken for a stray. To be made in the
-/// same step as the child, and kept until it is reaped.
-#[derive(Debug)]
-pub(super) struct Own(u32);
-
-impl Own {
-    pub(super) fn new(pid: u32) -> Self {
-        own().insert(pid);
-        Self(pid)
-    }
-}
-
-impl Drop for Own {
-    fn drop(&mut self) {
-        own().remove(&self.0);
-    }
-}
-
 /// One process, for good: its number may change hands, not together with its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Identity {
@@ -305,6 +174,39 @@ pub(super) fn descendants(roots: impl IntoIterator<Item = u32>) -> Vec<Identity>
     found
 }
 
+/// The parent of a process: its keeper, or number 1 of its namespaces.
+pub(super) fn parent(pid: u32) -> Option<u32> {
+    stat(pid).map(|stat| stat.parent)
+}
+
+/// What `parent` has taken in, and all below it, that has a variable in its environment that starts with `mark`.
+pub(super) fn marked_orphans(parent: u32, mark: &str) -> Vec<Identity> {
+    descendants([parent])
+        .into_iter()
+        .filter(|found| bears(found.pid, mark))
+        .collect()
+}
+
+fn bears(pid: u32, mark: &str) -> bool {
+    // One that may not be looked into is not ours.
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let mut variables = environment.split(|byte| *byte == 0);
+    variables.any(|variable| variable.starts_with(mark.as_bytes()))
+}
+
+/// Everything on this machine that has a variable in its environment that starts with `mark`.
+pub(super) fn marked(mark: &str) -> Vec<Identity> {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid| bears(*pid, mark))
+        .filter_map(|pid| {
+            let start_time = start_time(pid)?;
+            Some(Identity { pid, start_time })
+        })
+        .collect()
+}
+
 /// Kills these processes and all below them, and returns once none is left.
 pub(super) async fn kill_family(mut family: Vec<Identity>) -> io::Result<()> {
     loop {
@@ -337,69 +239,11 @@ pub(super) async fn kill_family(mut family: Vec<Identity>) -> io::Result<()> {
     }
 }
 
-/// The children of this process that nobody waits for: orphans of its services.
-fn strays() -> Vec<u32> {
-    let mut children = children_of(std::process::id());
-    let own = own();
-    children.retain(|pid| !own.contains(pid));
-    children
-}
-
-/// Takes the strays that have ended from the list of processes.
-pub(super) fn reap_strays() {
-    for pid in strays() {
-        if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-            // One that was reaped elsewhere meanwhile is no concern.
-            let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::NOHANG);
-        }
-    }
-}
-
-/// Kills every stray and all below it. For the end, when no service is left.
-pub(super) async fn kill_strays() -> io::Result<()> {
-    loop {
-        let family: Vec<_> = strays()
-            .into_iter()
-            .filter_map(|pid| {
-                let start_time = start_time(pid)?;
-                Some(Identity { pid, start_time })
-            })
-            .filter(Identity::is_alive)
-            .collect();
-        let before = family.clone();
-        kill_family(family).await?;
-        reap_strays();
-        // What may not be killed is left.
-        if before.iter().all(Identity::is_alive) {
-            return Ok(());
-        }
-    }
-}
-
 /// Becomes readable when the process ends.
 fn watch(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` names the same open descriptor for as long as it lives.
     let watched = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) };
     Ok(watched?)
-}
-
-/// Tells of the end of a child without reaping it, so that its number stays its own meanwhile.
-#[derive(Debug)]
-pub(super) struct ExitWatch(AsyncFd<OwnedFd>);
-
-impl ExitWatch {
-    pub(super) fn new(child: &Child) -> io::Result<Self> {
-        let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
-        let pid = pid.and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound)?;
-        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK)?;
-        watch(pidfd).map(Self)
-    }
-
-    /// Returns once the child has ended. Cancel-safe.
-    pub(super) async fn ended(&mut self, _child: &mut Child) -> io::Result<()> {
-        self.0.readable().await?.retain_ready();
-        Ok(())
-    }
 }
 
 /// Who listens on a TCP port, as `` `command` (pid N)``, where that can be found out.
@@ -453,8 +297,8 @@ mod tests {
         let text = "7 (a) S 1) (b) R 1 7 5 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987 0";
         let found = parse_stat(text).unwrap();
         assert_eq!(
-            (found.state, found.session, found.start_time),
-            ('R', 5, 987)
+            (found.state, found.parent, found.session, found.start_time),
+            ('R', 1, 5, 987)
         );
         assert_eq!(parse_stat("nonsense"), None);
         assert!(stat(std::process::id()).is_some());

@@ -3,12 +3,11 @@
 //! In: a folder with the definitions, and requests over the socket. Out: processes, their logs and
 //! their states. One owner task per service is the only source of truth about it; the API asks the
 //! owners. This room knows neither manifests nor plans.
-//! `client` and `launch` are the other end: how the rest of the program reaches a supervisor.
+//! `client` is the other end: how the rest of the program reaches a supervisor.
 
 mod api;
 mod client;
 mod folder;
-mod launch;
 pub mod logs;
 mod occupy;
 mod owner;
@@ -34,22 +33,22 @@ use std::path::Path;
 use std::process::ExitCode;
 
 pub use client::{Client, ClientError, HealthReport, Until};
-pub use launch::{LaunchError, launch};
-pub use occupy::{is_occupied, occupy};
+pub use occupy::{Occupied, is_occupied, occupy};
 pub use stored::{exec_attached, kill_leftovers, stored_logs, stored_services};
 pub use wire::{ServiceObject, Status};
 
-/// Runs the supervisor of the sandbox kept in `dir` until SIGTERM, SIGINT or a shutdown request.
+/// Runs the supervisor of the sandbox kept in `dir` until SIGTERM, SIGINT or a shutdown request. To be
+/// started by a keeper only: `inherited` says, in JSON, what it hands over.
 ///
 /// Writes the line `ready` to its standard output once it serves; its own diagnostics go to its
-/// standard error. Must be called on the process's main thread, outside of any runtime.
-pub fn main(dir: &Path) -> ExitCode {
+/// standard error. Must be called outside of any runtime, before any descriptor was opened.
+pub fn main(dir: &Path, inherited: &str) -> ExitCode {
     // A second call in one process keeps the first one's subscriber.
     let _ = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .try_init();
-    match serve::run(dir) {
+    match serve::run(dir, inherited) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");

@@ -1,4 +1,4 @@
-//! Holding a sandbox's folder against any supervisor.
+//! Holding a sandbox's folder against any keeper and supervisor.
 
 use std::fs::File;
 use std::io;
@@ -8,18 +8,35 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, fcntl_lock};
 
-/// How long a supervisor that was told to end is given.
+use crate::keeper::LOCK;
+
+/// How long a keeper that was told to end is given.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Takes the place of the supervisor in `dir`, so that none runs there and none can start, for as
-/// long as the result lives. Waits for one that is about to end; one that does not is an error.
-pub async fn occupy(dir: &Path) -> io::Result<File> {
+/// A folder in which nothing runs, for as long as this lives.
+#[derive(Debug)]
+pub struct Occupied {
+    _keeper: File,
+    _supervisor: File,
+}
+
+/// Takes the place of the keeper in `dir`, so that none runs there and none can start. Waits for one that
+/// is about to end; one that does not is an error.
+pub async fn occupy(dir: &Path) -> io::Result<Occupied> {
+    Ok(Occupied {
+        _keeper: take(dir, LOCK).await?,
+        // One that has lost its keeper is about to end.
+        _supervisor: take(dir, "supervisor.lock").await?,
+    })
+}
+
+async fn take(dir: &Path, name: &str) -> io::Result<File> {
     let file = File::options()
         .create(true)
         .truncate(false)
         .write(true)
         .mode(0o600)
-        .open(dir.join("supervisor.lock"))?;
+        .open(dir.join(name))?;
     if fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
         return Ok(file);
     }
@@ -34,17 +51,14 @@ pub async fn occupy(dir: &Path) -> io::Result<File> {
         Ok(Ok(locked)) => Ok(locked?),
         Ok(Err(_)) | Err(_) => Err(io::Error::new(
             io::ErrorKind::TimedOut,
-            "its supervisor runs, but does not answer: kill it, and try again",
+            "its keeper runs, but does not answer: kill it, and try again",
         )),
     }
 }
 
-/// Whether a supervisor runs in `dir`, whether or not it can be reached.
+/// Whether a keeper runs in `dir`, whether or not its supervisor can be reached.
 pub fn is_occupied(dir: &Path) -> bool {
-    let Ok(file) = File::options()
-        .write(true)
-        .open(dir.join("supervisor.lock"))
-    else {
+    let Ok(file) = File::options().write(true).open(dir.join(LOCK)) else {
         return false;
     };
     let taken = fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive);

@@ -5,27 +5,33 @@
 //! publishes its [`ServiceObject`] and then answers those whose wish has come true.
 
 mod events;
+mod hand;
 mod object;
 mod phase;
 mod refusal;
+mod restore;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use self::phase::{Attempt, Event, Phase, Rest, Retry, Stage, Then, Up, Waiting};
+use self::hand::Hand;
+pub(super) use self::hand::Inheritance;
 pub(super) use self::refusal::Refusal;
 use super::policy::{self, Ending, Next};
 use super::probe::{Before, Prober};
-use super::process::Process;
+use super::process::{Process, Watched};
 use super::sandbox::{self, Handle, Sandbox};
 use super::signal;
-use super::spawn::Prepared;
+use super::spawn::{Prepared, SpawnError};
 use super::store::Record;
 use super::wire::ServiceObject;
 use super::{logs, os, probe};
+use crate::keeper::Child;
 use crate::model::{
     Condition, Health, Probe, Secrets, ServiceGoal, ServiceKind, ServiceName, ServiceSpec,
 };
@@ -46,7 +52,8 @@ pub(super) enum Await {
 }
 
 /// Who wants a start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Origin {
     /// A client, for this service.
     Request,
@@ -114,6 +121,10 @@ pub(super) struct Owner {
     /// Restarts in a row.
     row: u32,
     deleted: bool,
+    /// The note that the keeper holds.
+    note: String,
+    /// Processes that are gone, to be reaped once the note says so.
+    ended: Vec<Child>,
 }
 
 impl Owner {
@@ -123,6 +134,7 @@ impl Owner {
         name: ServiceName,
         record: Record,
         secrets: Secrets,
+        inheritance: Option<Inheritance>,
     ) -> Handle {
         let (sender, controls) = mpsc::unbounded_channel();
         let rest = match &record {
@@ -148,6 +160,8 @@ impl Owner {
             restarts: 0,
             row: 0,
             deleted: false,
+            note: String::new(),
+            ended: Vec::new(),
         };
         owner.publish();
         let handle = Handle {
@@ -156,7 +170,7 @@ impl Owner {
             tick: owner.tick.subscribe(),
         };
         let (sandbox, name) = (owner.sandbox.clone(), owner.name.clone());
-        let running = tokio::spawn(owner.run());
+        let running = tokio::spawn(owner.run(inheritance));
         tokio::spawn(async move {
             if let Err(error) = running.await
                 && error.is_panic()
@@ -167,7 +181,13 @@ impl Owner {
         handle
     }
 
-    async fn run(mut self) {
+    async fn run(mut self, inheritance: Option<Inheritance>) {
+        if let Some(inheritance) = inheritance {
+            self.inherit(inheritance).await;
+            self.save().await;
+            self.leave_note();
+            self.publish();
+        }
         loop {
             tokio::select! {
                 biased;
@@ -178,9 +198,11 @@ impl Owner {
                 event = self.phase.event() => self.event(event).await,
             }
             self.save().await;
+            self.leave_note();
             self.publish();
             if self.deleted && matches!(self.phase, Phase::Down(_)) {
                 self.sandbox.forget(&self.name);
+                self.sandbox.keeper.forget(&self.key());
             }
             for (reply, answer) in self.answers.drain(..) {
                 // Whoever asked may have hung up.
@@ -205,6 +227,25 @@ impl Owner {
             *last = Arc::new(object);
             true
         });
+    }
+
+    /// Leaves word for the supervisor that comes after a kill. Only then may what has ended be forgotten.
+    fn leave_note(&mut self) {
+        let key = self.key();
+        match serde_json::to_string(&Hand::of(self)) {
+            Ok(note) if note != self.note => {
+                self.sandbox.keeper.keep(&key, note.clone(), Vec::new());
+                self.note = note;
+            }
+            Ok(_) => {}
+            Err(error) => tracing::error!(service = %self.name, %error, "no note can be left"),
+        }
+        self.ended.clear();
+    }
+
+    /// What the keeper knows the service by.
+    fn key(&self) -> String {
+        sandbox::key(&self.name)
     }
 
     /// Puts the record on disk if it has changed. Says whether it is there now.
@@ -384,10 +425,13 @@ impl Owner {
         if up.attempt.kind == ServiceKind::Task || (output && before == Before::Starting) {
             return;
         }
-        up.prober = definition
-            .health
-            .as_ref()
-            .map(|health| Prober::start(health, before, up.prepared.clone(), up.process.seen()));
+        up.prober = match (&definition.health, &up.prepared) {
+            (Some(health), Some(prepared)) => {
+                let seen = up.process.seen();
+                Some(Prober::start(health, before, prepared.clone(), seen))
+            }
+            _ => None,
+        };
         if up.prober.is_none() && before == Before::Starting {
             self.become_ready();
         }

@@ -1,23 +1,21 @@
 //! One live process of a service with its session and its output.
 
 use std::io;
-use std::os::unix::process::ExitStatusExt;
-use std::process::{ExitStatus, Stdio};
-use std::time::Instant;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use rustix::process::{Pid, Signal};
 use tokio::net::unix::pipe;
-use tokio::process::Child;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::logs::{Splitter, Writer, stamp};
-use super::os::{self, ExitWatch};
+use super::os;
 use super::signal;
-use super::spawn::{Note, Prepared, SpawnError};
-use super::store::Store;
+use super::store::{Running, Store};
+use crate::keeper::{Child, ChildId, End};
 use crate::model::{Exit, ServiceName};
 use crate::platforms::LogStream;
 
@@ -27,65 +25,75 @@ const CHUNK: usize = 64 << 10;
 /// The main process of a service, which leads a session of its own.
 #[derive(Debug)]
 pub(super) struct Process {
-    /// Its number; its own until [`Process::finish`] has returned.
+    /// Its number; its own until [`Process::finish`] has returned, and its result was dropped.
     pub pid: u32,
     /// When it was executed.
     pub started: Instant,
     /// The same for people, in whole microseconds as in the log.
     pub started_at: Timestamp,
     child: Child,
-    exit: ExitWatch,
     start_time: Option<u64>,
+    /// Who takes its orphans in.
+    parent: Option<u32>,
     /// What was seen below it when it was told to stop, in whatever session.
     family: Vec<os::Identity>,
+    /// What is in the environment of all that it starts.
+    mark: Option<String>,
     output: Output,
-    _own: os::Own,
+}
+
+/// What a process is watched for.
+pub(super) struct Watched {
+    /// A text in its output.
+    pub looked_for: Option<String>,
+    /// Told of new lines.
+    pub tick: watch::Sender<u64>,
 }
 
 impl Process {
-    /// Executes the program, with its output going to the service's log. `tick` is told of new lines.
-    pub(super) fn spawn(
-        prepared: &Prepared,
+    /// Takes a process that the keeper has executed, now or for an earlier supervisor.
+    pub(super) fn adopt(
+        mut child: Child,
         store: &Store,
         name: &ServiceName,
-        looked_for: Option<String>,
-        tick: watch::Sender<u64>,
-    ) -> Result<Self, SpawnError> {
-        let failed = |error| prepared.error(error);
-        let writer = Writer::open(store.dir(), name).map_err(failed)?;
-        let (stdout, stdout_end) = io::pipe().map_err(failed)?;
-        let (stderr, stderr_end) = io::pipe().map_err(failed)?;
-        let stdout = pipe::Receiver::from_owned_fd(stdout.into()).map_err(failed)?;
-        let stderr = pipe::Receiver::from_owned_fd(stderr.into()).map_err(failed)?;
-        let note = match os::boot_id() {
-            Ok(boot_id) => {
-                let file = store.make_identity_file(name).map_err(SpawnError::Note)?;
-                Some(Note { file, boot_id })
-            }
-            Err(_) => None,
+        mark: Option<String>,
+        watched: Watched,
+    ) -> io::Result<Self> {
+        let writer = Writer::open(store.dir(), name)?;
+        let [_, stdout, stderr] = &mut child.ends;
+        let receiver = |end: &mut Option<OwnedFd>| {
+            end.take().map(pipe::Receiver::from_owned_fd).transpose()
         };
-        let mut command = prepared.command(note);
-        command
-            .stdout(Stdio::from(stdout_end))
-            .stderr(Stdio::from(stderr_end))
-            .kill_on_drop(true);
-        let now = Timestamp::now();
-        let child = command.spawn().map_err(failed)?;
-        let pid = child.id().unwrap_or_default();
-        let own = os::Own::new(pid);
-        // The command holds the writing ends; only the service may.
-        drop(command);
-        let exit = ExitWatch::new(&child).map_err(failed)?;
+        let pipes = [receiver(stdout)?, receiver(stderr)?];
+        let Watched { looked_for, tick } = watched;
+        let output = Output::start(writer, pipes, looked_for, tick);
+        let started_at = Timestamp::from_microsecond(child.started_at).unwrap_or(Timestamp::now());
+        let ago = Timestamp::now().duration_since(started_at);
+        let ago = Duration::try_from(ago).unwrap_or_default();
         Ok(Self {
-            pid,
-            started: Instant::now(),
-            started_at: Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now),
-            child,
-            exit,
-            start_time: os::start_time(pid),
+            pid: child.pid,
+            started: Instant::now().checked_sub(ago).unwrap_or(Instant::now()),
+            started_at,
+            start_time: os::start_time(child.pid),
+            parent: os::parent(child.pid),
             family: Vec::new(),
-            _own: own,
-            output: Output::start(writer, [stdout, stderr], looked_for, tick),
+            mark,
+            output,
+            child,
+        })
+    }
+
+    /// What the keeper knows it by.
+    pub(super) fn id(&self) -> ChildId {
+        self.child.id()
+    }
+
+    /// What finds it again, and what it leaves behind.
+    pub(super) fn running(&self) -> Option<Running> {
+        Some(Running {
+            boot_id: os::boot_id().ok()?,
+            pid: self.pid,
+            start_time: self.start_time,
         })
     }
 
@@ -114,39 +122,43 @@ impl Process {
 
     /// Returns once the main process has ended; it is not reaped yet. Cancel-safe.
     pub(super) async fn ended(&mut self) {
-        if let Err(error) = self.exit.ended(&mut self.child).await {
-            tracing::warn!(pid = self.pid, %error, "cannot watch a process, waiting for it instead");
-            let _ = self.child.wait().await;
-        }
+        self.child.ended().await;
     }
 
-    /// After the main process has ended: kills what is left of the session and
-    /// of the family, writes down the last of
-    /// the output, reaps. Nothing of the process is left then.
-    pub(super) async fn finish(mut self) -> Exit {
+    /// After the main process has ended: kills what is left of the session, of the family, and of what
+    /// bears its mark; writes down the last of the output. Once the child that is returned is dropped,
+    /// nothing of the process is left.
+    pub(super) async fn finish(mut self) -> (Exit, Child) {
+        let end = self.child.ended().await;
         if let Err(error) = os::kill_session(self.pid, self.start_time).await {
             tracing::warn!(pid = self.pid, %error, "cannot look for what is left of a session");
         }
-        if let Err(error) = os::kill_family(std::mem::take(&mut self.family)).await {
+        let mut family = std::mem::take(&mut self.family);
+        if let (Some(parent), Some(mark)) = (self.parent, &self.mark) {
+            family.extend(os::marked_orphans(parent, mark));
+        }
+        if let Err(error) = os::kill_family(family).await {
             tracing::warn!(pid = self.pid, %error, "cannot kill what has left a session");
         }
-        let status = self.child.wait().await;
         self.output.finish().await;
-        exit_of(status)
+        (exit_of(end), self.child)
     }
 }
 
-fn exit_of(status: io::Result<ExitStatus>) -> Exit {
+fn exit_of(end: End) -> Exit {
     let at = Timestamp::now();
-    let (code, signal) = match status {
-        Ok(status) => match (status.code(), status.signal()) {
-            (Some(code), _) => (code, None),
-            (None, Some(number)) => (128 + number, Some(signal::name_of(number))),
-            (None, None) => (-1, None),
+    match end {
+        End::Exited(code) => Exit {
+            code,
+            signal: None,
+            at,
         },
-        Err(_) => (-1, None),
-    };
-    Exit { code, signal, at }
+        End::Killed(number) => Exit {
+            code: 128 + number,
+            signal: Some(signal::name_of(number)),
+            at,
+        },
+    }
 }
 
 /// The task that writes the output of one process down.
@@ -160,7 +172,7 @@ struct Output {
 impl Output {
     fn start(
         writer: Writer,
-        pipes: [pipe::Receiver; 2],
+        pipes: [Option<pipe::Receiver>; 2],
         looked_for: Option<String>,
         tick: watch::Sender<u64>,
     ) -> Self {
@@ -170,8 +182,8 @@ impl Output {
         let pump = Pump {
             writer: Some(writer),
             streams: [
-                (Some(stdout), Splitter::new(LogStream::Stdout)),
-                (Some(stderr), Splitter::new(LogStream::Stderr)),
+                (stdout, Splitter::new(LogStream::Stdout)),
+                (stderr, Splitter::new(LogStream::Stderr)),
             ],
             looked_for: looked_for.map(String::into_bytes),
             found,

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::join_all;
@@ -10,10 +11,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::os;
-use super::owner::{Await, Control, Origin, Owner, Refusal};
+use super::owner::{Await, Control, Inheritance, Origin, Owner, Refusal};
 use super::spawn::Base;
 use super::store::{Record, Store};
 use super::wire::ServiceObject;
+use crate::keeper::{Hello, Keeper};
 use crate::model::{
     Condition, Need, NeedTarget, Secrets, ServiceGoal, ServiceKind, ServiceName, ServiceSpec,
 };
@@ -48,28 +50,53 @@ impl Handle {
     }
 }
 
+/// The variable that marks what a service starts.
+const MARK: &str = "GABION_SERVICE";
+
+/// What the keeper knows a service by.
+pub(super) fn key(name: &ServiceName) -> String {
+    format!("service/{name}")
+}
+
+/// The service that a key is of.
+pub(super) fn of_key(key: &str) -> Option<ServiceName> {
+    ServiceName::new(key.strip_prefix("service/")?).ok()
+}
+
 /// One sandbox.
 #[derive(Debug)]
 pub(super) struct Sandbox {
     pub store: Store,
     pub base: Base,
+    /// Executes, and holds what outlives this process.
+    pub keeper: Keeper,
+    /// Who the keeper is.
+    pub hello: Hello,
+    /// The program that is to go on from here, once it is known.
+    successor: watch::Sender<Option<PathBuf>>,
     /// Set as soon as everything is to stop: nothing is started any more.
     pub closing: CancellationToken,
     /// Set when everything has stopped: whoever still waits for a change is answered.
     pub closed: CancellationToken,
     services: Mutex<BTreeMap<ServiceName, Handle>>,
+    /// Those that go on from where an earlier supervisor was killed.
+    inherited: Mutex<BTreeSet<ServiceName>>,
     /// Held while a definition is checked and stored, so that two at once cannot close a cycle.
     defining: tokio::sync::Mutex<()>,
 }
 
 impl Sandbox {
-    pub(super) fn new(store: Store, base: Base) -> Arc<Self> {
+    pub(super) fn new(store: Store, base: Base, keeper: Keeper, hello: Hello) -> Arc<Self> {
         Arc::new(Self {
             store,
             base,
+            keeper,
+            hello,
+            successor: watch::Sender::default(),
             closing: CancellationToken::new(),
             closed: CancellationToken::new(),
             services: Mutex::default(),
+            inherited: Mutex::default(),
             defining: tokio::sync::Mutex::default(),
         })
     }
@@ -77,6 +104,10 @@ impl Sandbox {
     fn services(&self) -> MutexGuard<'_, BTreeMap<ServiceName, Handle>> {
         // The map is whole after every statement, so a panic elsewhere cannot have torn it.
         self.services.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn inherited(&self) -> MutexGuard<'_, BTreeSet<ServiceName>> {
+        self.inherited.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The owner of one service.
@@ -94,10 +125,44 @@ impl Sandbox {
         self.services().remove(name);
     }
 
-    /// Makes owners for the kept definitions.
-    pub(super) fn load(self: &Arc<Self>) -> io::Result<()> {
+    /// The variable that marks what a service starts, so that it is found whatever it does.
+    pub(super) fn mark(&self, name: &ServiceName) -> (&'static str, String) {
+        (MARK, format!("{}/{name}/", self.hello.run))
+    }
+
+    /// What the mark of every service begins with.
+    pub(super) fn run_mark(&self) -> String {
+        format!("{MARK}={}/", self.hello.run)
+    }
+
+    /// Hands the sandbox over to another program, right away.
+    pub(super) fn hand_over(&self, program: PathBuf) {
+        self.successor.send_replace(Some(program));
+    }
+
+    /// Returns with the program that is to go on, once there is one.
+    pub(super) async fn handed_over(&self) -> PathBuf {
+        let mut successor = self.successor.subscribe();
+        loop {
+            if let Some(program) = successor.borrow_and_update().clone() {
+                return program;
+            }
+            if successor.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Makes owners for the kept definitions, each with what its last owner has left.
+    pub(super) fn load(
+        self: &Arc<Self>,
+        mut inheritances: BTreeMap<ServiceName, Inheritance>,
+    ) -> io::Result<()> {
         let mut records = self.store.load()?;
         for (name, running) in self.store.running()? {
+            if inheritances.contains_key(&name) {
+                continue;
+            }
             if let Some(record) = records.get_mut(&name)
                 && record.definition.kind == ServiceKind::Task
             {
@@ -107,13 +172,34 @@ impl Sandbox {
             self.store.clear_running(&name)?;
         }
         for (name, record) in records {
-            self.register(name, record, Secrets::default());
+            let inheritance = inheritances.remove(&name);
+            self.register(name, record, Secrets::default(), inheritance);
+        }
+        // Deleted, and the supervisor killed before the process was gone.
+        for (name, inheritance) in inheritances {
+            for child in inheritance.children {
+                tokio::spawn(async move {
+                    let _ = os::kill_session(child.pid, os::start_time(child.pid)).await;
+                    drop(child);
+                });
+            }
+            self.keeper.forget(&key(&name));
         }
         Ok(())
     }
 
-    fn register(self: &Arc<Self>, name: ServiceName, record: Record, secrets: Secrets) -> Handle {
-        let handle = Owner::start(self.clone(), name.clone(), record, secrets);
+    fn register(
+        self: &Arc<Self>,
+        name: ServiceName,
+        record: Record,
+        secrets: Secrets,
+        inheritance: Option<Inheritance>,
+    ) -> Handle {
+        let inherits = inheritance.as_ref().is_some_and(|left| left.hand.is_some());
+        if inherits {
+            self.inherited().insert(name.clone());
+        }
+        let handle = Owner::start(self.clone(), name.clone(), record, secrets, inheritance);
         self.services().insert(name, handle.clone());
         handle
     }
@@ -135,7 +221,7 @@ impl Sandbox {
                 if let Some(mut record) = records.remove(&name) {
                     record.error = Some("an internal error, see supervisor.log".to_owned());
                     record.completed = None;
-                    self.register(name, record, Secrets::default());
+                    self.register(name, record, Secrets::default(), None);
                 }
             }
             Err(error) => tracing::error!(service = %name, %error, "its record cannot be read"),
@@ -180,7 +266,7 @@ impl Sandbox {
             .map_err(io::Error::other)
             .and_then(|saved| saved)
             .map_err(|error| Refusal::internal(format!("the definition is not stored: {error}")))?;
-        Ok(self.register(name.clone(), record, secrets))
+        Ok(self.register(name.clone(), record, secrets, None))
     }
 
     fn needs_of(&self, name: &ServiceName) -> Option<Vec<ServiceName>> {
@@ -228,7 +314,10 @@ impl Sandbox {
 
     /// Starts what was running when the last supervisor ended. Order comes from the needs.
     pub(super) fn bring_back(&self) {
-        for handle in self.handles().into_values() {
+        for (name, handle) in self.handles() {
+            if self.inherited().contains(&name) {
+                continue;
+            }
             let object = handle.object.borrow().clone();
             let kind = object.definition.as_ref().map(|spec| spec.kind);
             if object.desired != "up" || kind == Some(ServiceKind::Task) {

@@ -1,8 +1,10 @@
-//! The supervisor's process: takes the folder, clears what an earlier one left, serves, brings
-//! services back, and stops them when told to.
+//! The supervisor's process: takes over from the one before, serves, brings services back, and stops them
+//! when told to.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::net::UnixListener as UnixListenerStd;
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,11 +16,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::api;
 use super::folder::FolderWatch;
-use super::launch::READY;
-use super::os::{self, SocketPath};
-use super::sandbox::Sandbox;
+use super::os;
+use super::owner::Inheritance;
+use super::sandbox::{self, Sandbox};
 use super::spawn::Base;
 use super::store::Store;
+use crate::keeper::{Inherited, Keeper, Legacy, READY, SOCKET, Superior};
+use crate::model::ServiceName;
 
 /// How long open connections are given to take their last answer.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
@@ -26,8 +30,10 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// Why a supervisor ended otherwise than it was told to.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ServeError {
-    #[error("another supervisor runs this sandbox: {0}")]
-    Taken(std::path::PathBuf),
+    #[error("the keeper was killed")]
+    Orphaned,
+    #[error("makes way for another program")]
+    HandedOver,
     #[error("there is no sandbox in {0}")]
     NoSandbox(std::path::PathBuf),
     #[error("{0}: {1}")]
@@ -38,61 +44,84 @@ fn at(what: &'static str) -> impl Fn(io::Error) -> ServeError {
     move |error| ServeError::Io(what, error)
 }
 
-/// Runs until SIGTERM, SIGINT, a shutdown request or the end of its folder. To be called on the main thread, which must
-/// outlive every service: the kernel kills a service when the thread that forked it ends.
-pub(super) fn run(dir: &Path) -> Result<(), ServeError> {
+/// Runs until SIGTERM, SIGINT, a shutdown request or the end of its folder.
+pub(super) fn run(dir: &Path, inherited: &str) -> Result<(), ServeError> {
+    let inherited = Descriptors::take(inherited).map_err(at("what the keeper hands over"))?;
     let store = Store::at(dir).map_err(at("the sandbox's folder cannot be used"))?;
-    let missing = || ServeError::NoSandbox(store.dir().to_owned());
-    // Not even a lock is left in a folder that is not a sandbox's.
     if !store.has_sandbox() {
-        return Err(missing());
+        return Err(ServeError::NoSandbox(store.dir().to_owned()));
     }
-    let lock = store.lock().map_err(at("the lock cannot be taken"))?;
-    let Some(_lock) = lock else {
-        return Err(ServeError::Taken(store.dir().to_owned()));
-    };
-    // Removed while the lock was waited for or taken.
-    if !store.has_sandbox() {
-        return Err(missing());
-    }
+    let _lock = store.lock().map_err(at("the lock cannot be taken"))?;
     store
         .prepare()
         .map_err(at("the sandbox's folder cannot be used"))?;
+    raise_file_limit();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(8)
         .build()
         .map_err(at("the runtime cannot be built"))?;
-    runtime.block_on(supervise(store))
+    runtime.block_on(supervise(store, inherited))
 }
 
-async fn supervise(store: Store) -> Result<(), ServeError> {
-    os::adopt_orphans().map_err(at("orphans cannot be adopted"))?;
-    let mut children = signal(SignalKind::child()).map_err(at("signals"))?;
-    tokio::spawn(async move {
-        while children.recv().await.is_some() {
-            os::reap_strays();
-        }
-    });
+/// What the keeper holds for its supervisors.
+struct Descriptors {
+    children: OwnedFd,
+    control: OwnedFd,
+    listener: UnixListenerStd,
+    // The log engine's.
+    _stage: (OwnedFd, OwnedFd),
+    _journal: OwnedFd,
+}
+
+impl Descriptors {
+    fn take(numbers: &str) -> io::Result<Self> {
+        let numbers: Inherited = serde_json::from_str(numbers)?;
+        let own = |number: i32| -> io::Result<OwnedFd> {
+            if number < 3 {
+                return Err(io::ErrorKind::InvalidInput.into());
+            }
+            // SAFETY: the keeper has left them open for this process, once each, and nothing here has
+            // opened or closed any descriptor yet.
+            let owned = unsafe { OwnedFd::from_raw_fd(number) };
+            rustix::io::fcntl_setfd(&owned, rustix::io::FdFlags::CLOEXEC)?;
+            Ok(owned)
+        };
+        Ok(Self {
+            children: own(numbers.children)?,
+            control: own(numbers.control)?,
+            listener: own(numbers.listener)?.into(),
+            _stage: (own(numbers.stage.0)?, own(numbers.stage.1)?),
+            _journal: own(numbers.journal)?,
+        })
+    }
+}
+
+async fn supervise(store: Store, inherited: Descriptors) -> Result<(), ServeError> {
     let mut ends = EndSignals::new().map_err(at("signals"))?;
-    kill_leftovers(&store)
-        .await
-        .map_err(at("processes of an earlier supervisor"))?;
+    let keeper = Keeper::connect(inherited.children).await;
+    let (keeper, legacy) = keeper.map_err(at("the keeper"))?;
+    let superior = Superior::new(inherited.control).map_err(at("the keeper"))?;
+    if legacy.notes.is_empty() && legacy.children.is_empty() {
+        kill_leftovers(&store)
+            .await
+            .map_err(at("processes of an earlier keeper"))?;
+    }
     let base = base(&store).map_err(at("sandbox.json cannot be read"))?;
-    raise_file_limit();
-    let socket = SocketPath::open(store.dir()).map_err(at("the sandbox's folder"))?;
-    let listener = bind(socket.path()).map_err(at("the socket cannot be bound"))?;
+    let listener = UnixListener::from_std(inherited.listener).map_err(at("the socket"))?;
     let folder =
         FolderWatch::new(store.dir()).map_err(at("the sandbox's folder cannot be watched"))?;
-    let sandbox = Sandbox::new(store, base);
+    let sandbox = Sandbox::new(store, base, keeper.clone(), legacy.hello.clone());
+    let inheritances = inheritances(legacy);
     sandbox
-        .load()
+        .load(inheritances)
         .map_err(at("the definitions cannot be read"))?;
     let closed = sandbox.closed.clone();
     let serving = axum::serve(Guarded(listener), api::router(sandbox.clone()))
         .with_graceful_shutdown(async move { closed.cancelled().await });
     let serving = tokio::spawn(serving.into_future());
     tell_ready();
+    superior.ready().map_err(at("the keeper"))?;
     sandbox.bring_back();
     tracing::info!(pid = std::process::id(), "serves");
     tokio::select! {
@@ -101,6 +130,11 @@ async fn supervise(store: Store) -> Result<(), ServeError> {
         () = folder.lost() => {
             tracing::warn!("the sandbox's folder or its socket is gone");
         }
+        () = keeper.lost() => return after_keeper(&sandbox).await,
+        program = sandbox.handed_over() => {
+            superior.hand_over_to(program).map_err(at("the keeper"))?;
+            return Err(ServeError::HandedOver);
+        }
     }
     tokio::select! {
         () = sandbox.halt() => {}
@@ -108,18 +142,52 @@ async fn supervise(store: Store) -> Result<(), ServeError> {
             tracing::warn!("told to end once more, kills what is left");
             sandbox.kill().await;
         }
-    }
-    if let Err(error) = os::kill_strays().await {
-        tracing::warn!(%error, "cannot look for what services have left");
+        () = keeper.lost() => return after_keeper(&sandbox).await,
     }
     // From here on nobody can connect, so a client takes this supervisor for gone.
     if folder.is_there() {
-        let _ = std::fs::remove_file(socket.path());
+        let _ = std::fs::remove_file(sandbox.store.dir().join(SOCKET));
     }
     sandbox.closed.cancel();
     let _ = tokio::time::timeout(LAST_ANSWERS, serving).await;
     tracing::info!("ends");
     Ok(())
+}
+
+/// What earlier supervisors of this keeper have left, by service.
+fn inheritances(legacy: Legacy) -> BTreeMap<ServiceName, Inheritance> {
+    let mut found: BTreeMap<ServiceName, Inheritance> = BTreeMap::new();
+    for (key, (note, _)) in legacy.notes {
+        let Some(name) = sandbox::of_key(&key) else {
+            continue;
+        };
+        match serde_json::from_str(&note) {
+            Ok(hand) => found.entry(name).or_default().hand = Some(hand),
+            Err(error) => tracing::error!(service = %name, %error, "a note cannot be read"),
+        }
+    }
+    for child in legacy.children {
+        match sandbox::of_key(&child.key) {
+            Some(name) => found.entry(name).or_default().children.push(child),
+            // Of a request that nobody waits for any more.
+            None => {
+                os::kill_group(child.pid);
+            }
+        }
+    }
+    found
+}
+
+/// The keeper was killed: what it had executed dies now, and so does this process.
+async fn after_keeper(sandbox: &Sandbox) -> Result<(), ServeError> {
+    let killed = kill_leftovers(&sandbox.store).await;
+    if let Err(error) = killed {
+        tracing::error!(%error, "not everything can be killed");
+    }
+    if let Err(error) = os::kill_family(os::marked(&sandbox.run_mark())).await {
+        tracing::error!(%error, "not everything can be killed");
+    }
+    Err(ServeError::Orphaned)
 }
 
 /// The signals that tell a supervisor to end.
@@ -191,19 +259,7 @@ pub(super) fn base(store: &Store) -> io::Result<Base> {
         user: or(user, "nobody"),
         lang: var("LANG").unwrap_or_else(|| "C.UTF-8".to_owned()),
         workspace: store.workspace()?,
-        file_limit: rustix::process::getrlimit(rustix::process::Resource::Nofile),
     })
-}
-
-/// The lock is held, so a socket that is there belongs to nobody.
-fn bind(path: &Path) -> io::Result<UnixListener> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
 }
 
 /// Tells the launcher, which waits for this line, and lets go of the pipe to it.

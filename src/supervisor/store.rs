@@ -2,25 +2,15 @@
 //! whole or not at all, and is readable by its owner only.
 
 use std::collections::BTreeMap;
-use std::ffi::CString;
 use std::fs::{DirBuilder, File};
 use std::io::{self, Write};
-use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::keeper::SPEC;
 use crate::model::{Exit, SandboxSpec, ServiceGoal, ServiceName, ServiceSpec};
-
-/// The socket's name in the folder.
-pub(super) const SOCKET: &str = "supervisor.sock";
-
-/// What the sandbox was created with; without it there is none.
-const SPEC: &str = "sandbox.json";
-
-/// The most bytes that a [`Running`] takes as JSON.
-pub(super) const IDENTITY_ROOM: usize = 256;
 
 /// What is kept of one service.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -98,9 +88,9 @@ impl Store {
         self.dir.join(SPEC).is_file()
     }
 
-    /// Makes this process the only supervisor of the folder, as long as the file lives. `None` if
-    /// another one is.
-    pub(super) fn lock(&self) -> io::Result<Option<File>> {
+    /// Makes this process the only supervisor of the folder, as long as the file lives. Waits for one that
+    /// is about to end: the keeper of which is gone.
+    pub(super) fn lock(&self) -> io::Result<File> {
         use rustix::fs::{FlockOperation, fcntl_lock};
         let file = File::options()
             .create(true)
@@ -108,13 +98,8 @@ impl Store {
             .write(true)
             .mode(0o600)
             .open(self.dir.join("supervisor.lock"))?;
-        // A lock of the process, not of the open file: a child between fork and exec does not hold it,
-        // so it is free as soon as a killed supervisor is gone.
-        match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(file)),
-            Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::ACCESS) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        fcntl_lock(&file, FlockOperation::LockExclusive)?;
+        Ok(file)
     }
 
     /// The folder itself.
@@ -187,17 +172,9 @@ impl Store {
         Ok(found)
     }
 
-    /// Makes the file that a service's process notes its [`Running`] in, with room for it on the disk.
-    pub(super) fn make_identity_file(&self, name: &ServiceName) -> io::Result<CString> {
-        let path = self.running_path(name);
-        let mut file = File::options()
-            .create(true)
-            .truncate(true)
-            .write(true)
-            .mode(0o600)
-            .open(&path)?;
-        file.write_all(&[b' '; IDENTITY_ROOM])?;
-        Ok(CString::new(path.into_os_string().into_vec())?)
+    /// Notes the process of a service.
+    pub(super) fn note_running(&self, name: &ServiceName, running: &Running) -> io::Result<()> {
+        write_json(&self.running_path(name), running)
     }
 
     /// Notes that a service has no live process.
@@ -267,12 +244,15 @@ mod tests {
         let store = Store::at(dir.path()).unwrap();
         store.prepare().unwrap();
         let name = ServiceName::new("web").unwrap();
-        store.make_identity_file(&name).unwrap();
+        std::fs::write(store.running_path(&name), "{").unwrap();
         assert_eq!(store.running().unwrap(), []);
         assert!(!store.running_path(&name).exists());
-        // There is room behind the note.
-        let running = r#"{"boot_id":"b","pid":7,"start_time":8}"#.to_owned() + "   ";
-        std::fs::write(store.running_path(&name), running).unwrap();
-        assert_eq!(store.running().unwrap()[0].1.pid, 7);
+        let running = Running {
+            boot_id: "b".to_owned(),
+            pid: 7,
+            start_time: Some(8),
+        };
+        store.note_running(&name, &running).unwrap();
+        assert_eq!(store.running().unwrap(), [(name, running)]);
     }
 }

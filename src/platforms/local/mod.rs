@@ -22,6 +22,7 @@ use crate::model::{
     ServiceState, Support,
 };
 use crate::platforms::{Act, LogLine, LogQuery, Observe, PlatformError, Progress, Result};
+use crate::keeper;
 use crate::supervisor::{self, Client, ClientError, ServiceObject, Until};
 use folder::{Folder, Stacks};
 use futures_util::future;
@@ -152,9 +153,9 @@ impl Local {
         if open(folder)?.is_some() {
             return Ok(());
         }
-        let launched = supervisor::launch(&self.program, folder.path()).await;
+        let launched = keeper::launch(&self.program, folder.path()).await;
         launched
-            .map_err(|error| PlatformError::new(format!("the supervisor did not start: {error}")))
+            .map_err(|error| PlatformError::new(format!("the sandbox did not start: {error}")))
     }
 
     async fn read(&self, folder: &Folder) -> Result<Option<ObservedSandbox>> {
@@ -199,7 +200,7 @@ impl Local {
     }
 
     /// Makes sure that no supervisor runs in a folder, and nothing that one has left behind.
-    async fn occupy(&self, folder: &Folder) -> Result<std::fs::File> {
+    async fn occupy(&self, folder: &Folder) -> Result<supervisor::Occupied> {
         let failed = |error| PlatformError::new(format!("cannot end its processes: {error}"));
         let occupied = supervisor::occupy(folder.path()).await.map_err(failed)?;
         supervisor::kill_leftovers(folder.path())

@@ -2,6 +2,7 @@
 //! prober, ends of processes, tries that are due.
 
 use super::*;
+use crate::keeper::Stream;
 use crate::supervisor::probe::Report;
 
 impl Owner {
@@ -99,7 +100,7 @@ impl Owner {
             let refusal = Refusal::start_failed(format!("port {port} is already in use{by}"));
             return self.fail(Ending::Hindered, attempt, refusal);
         }
-        let (process, prepared) = match self.spawn(&spec) {
+        let (process, prepared) = match self.spawn(&spec, attempt).await {
             Ok(spawned) => spawned,
             Err(error) => {
                 self.clear_identity();
@@ -117,7 +118,8 @@ impl Owner {
         let ready = prober.is_none() && !task;
         self.phase = Phase::Up(Box::new(Up {
             process,
-            prepared,
+            executed: Arc::new(spec),
+            prepared: Some(prepared),
             prober,
             stage: Stage::Starting,
             message: None,
@@ -130,11 +132,41 @@ impl Owner {
         }
     }
 
-    fn spawn(
-        &self,
+    async fn spawn(
+        &mut self,
         spec: &ServiceSpec,
-    ) -> Result<(Process, Arc<Prepared>), crate::supervisor::spawn::SpawnError> {
+        attempt: Attempt,
+    ) -> Result<(Process, Arc<Prepared>), SpawnError> {
+        let prepared = self.prepare(spec)?;
+        let keeper = self.sandbox.keeper.clone();
+        let id = keeper.next_id();
+        let streams = [Stream::Null, Stream::Pipe, Stream::Pipe];
+        let mut request = prepared.spawn(id, self.key(), streams);
+        // With the execution, so that whoever comes after a kill knows of both or of neither.
+        let hand = Hand::of_execution(self, id, spec, attempt);
+        self.note = serde_json::to_string(&hand).unwrap_or_default();
+        request.note = Some(self.note.clone());
+        let spawned = keeper.spawn(request, Vec::new()).await;
+        let child = spawned.map_err(SpawnError::Keeper)??;
+        let pid = child.pid;
+        let adopted = self.adopt(child, spec);
+        // What is not listened to must not run.
+        let process = adopted.inspect_err(|_| os::kill_group(pid)).map_err(SpawnError::Log)?;
+        if let Some(running) = process.running()
+            && let Err(error) = self.sandbox.store.note_running(&self.name, &running)
+        {
+            tracing::warn!(service = %self.name, %error, "its process is not noted");
+        }
+        Ok((process, prepared))
+    }
+
+    pub(super) fn prepare(&self, spec: &ServiceSpec) -> Result<Arc<Prepared>, SpawnError> {
         let prepared = Prepared::new(spec, &self.secrets, &self.sandbox.base)?;
+        let (name, value) = self.sandbox.mark(&self.name);
+        Ok(Arc::new(prepared.with_env(name, value)))
+    }
+
+    pub(super) fn adopt(&self, child: Child, spec: &ServiceSpec) -> std::io::Result<Process> {
         let looked_for = match &spec.health {
             Some(Health {
                 probe: Probe::Log { contains },
@@ -142,9 +174,11 @@ impl Owner {
             }) => Some(contains.clone()),
             _ => None,
         };
-        let (store, tick) = (&self.sandbox.store, self.tick.clone());
-        let process = Process::spawn(&prepared, store, &self.name, looked_for, tick)?;
-        Ok((process, Arc::new(prepared)))
+        let tick = self.tick.clone();
+        let (name, value) = self.sandbox.mark(&self.name);
+        let mark = Some(format!("{name}={value}"));
+        let watched = Watched { looked_for, tick };
+        Process::adopt(child, &self.sandbox.store, &self.name, mark, watched)
     }
 
     fn clear_identity(&self) {
@@ -214,7 +248,8 @@ impl Owner {
             ..
         } = *up;
         let (started, started_at) = (process.started, process.started_at);
-        let exit = process.finish().await;
+        let (exit, child) = process.finish().await;
+        self.ended.push(child);
         let lived = started.elapsed();
         let clean = exit.code == 0;
         let reason = reason(&exit, lived);

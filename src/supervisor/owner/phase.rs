@@ -8,10 +8,11 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep_until};
 
 use super::{Origin, Refusal};
-use crate::model::{ServiceKind, ServiceName};
+use crate::model::{ServiceKind, ServiceName, ServiceSpec};
 use crate::supervisor::probe::{Prober, Report};
 use crate::supervisor::process::Process;
 use crate::supervisor::spawn::Prepared;
@@ -29,16 +30,17 @@ pub(super) enum Phase {
 }
 
 /// How a service came to rest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rest {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::supervisor) enum Rest {
     Stopped,
     Completed,
     Failed,
 }
 
 /// One try to start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Attempt {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::supervisor) struct Attempt {
     /// Who wants it.
     pub origin: Origin,
     /// Whether what it needs is brought up first. Not so for a restart after a crash: a crash of one
@@ -71,7 +73,10 @@ pub(super) struct Retry {
 /// A live process.
 pub(super) struct Up {
     pub process: Process,
-    pub prepared: Arc<Prepared>,
+    /// The definition that it was executed from.
+    pub executed: Arc<ServiceSpec>,
+    /// The same, filled in; absent if that can no longer be done.
+    pub prepared: Option<Arc<Prepared>>,
     pub prober: Option<Prober>,
     pub stage: Stage,
     /// Why it is not ready.

@@ -1,15 +1,21 @@
 //! Why an owner, or the API before it, did not do what it was asked.
 
+use serde::{Deserialize, Deserializer, Serialize};
+
 use crate::model::ServiceName;
 use crate::supervisor::wire::ErrorBody;
 
+/// One of the codes that the protocol page lists, or of ours.
+type Code = &'static str;
+
 /// An answer that is not a success (protocol page iris, §3).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::supervisor) struct Refusal {
     /// The HTTP status.
     pub status: u16,
     /// The code of the protocol page.
-    pub code: &'static str,
+    #[serde(deserialize_with = "code")]
+    pub code: Code,
     /// What happened.
     pub message: String,
     /// The last lines of the service's output, where a start failed.
@@ -100,4 +106,11 @@ impl Refusal {
             log_tail: self.log_tail,
         }
     }
+}
+
+/// The codes that a note for the next supervisor can hold.
+fn code<'de, D: Deserializer<'de>>(from: D) -> Result<&'static str, D::Error> {
+    const CODES: [&str; 5] = ["health_timeout", "timeout", "start_failed", "conflict", "unhealthy"];
+    let text = String::deserialize(from)?;
+    Ok(CODES.into_iter().find(|code| *code == text).unwrap_or("internal"))
 }

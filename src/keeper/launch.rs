@@ -1,4 +1,4 @@
-//! Starting a supervisor as a detached process.
+//! Starting a keeper as a detached process.
 
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
@@ -13,7 +13,7 @@ use tokio::process::Command;
 use super::os;
 
 /// The line that a supervisor writes to its standard output once it serves.
-pub(super) const READY: &str = "ready";
+pub(crate) const READY: &str = "ready";
 
 /// Why a supervisor could not be started.
 #[derive(Debug, thiserror::Error)]

@@ -1,0 +1,262 @@
+//! What the keeper asks of Linux.
+
+use std::fs::File;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::libc;
+use nix::unistd::Gid;
+use rustix::event::epoll;
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions};
+
+use super::folder::SOCKET;
+use super::wire::{ChildId, End};
+
+/// The path of a sandbox's socket, short enough for any folder: it goes through a descriptor of the
+/// folder, which is held as long as this value lives.
+#[derive(Debug)]
+pub(crate) struct SocketPath {
+    path: PathBuf,
+    _dir: File,
+}
+
+impl SocketPath {
+    /// Opens the folder; the socket itself need not exist.
+    pub(crate) fn open(dir: &Path) -> io::Result<Self> {
+        let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY;
+        let dir = File::options()
+            .read(true)
+            .custom_flags(flags.bits() as i32)
+            .open(dir)?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", dir.as_raw_fd()));
+        Ok(Self { path, _dir: dir })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Tells which children have ended, without asking each of them.
+#[derive(Debug)]
+pub(super) struct Exits(OwnedFd);
+
+impl Exits {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self(epoll::create(epoll::CreateFlags::CLOEXEC)?))
+    }
+
+    pub(super) fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.0.as_fd())
+    }
+
+    pub(super) fn add(&self, id: ChildId, pidfd: Option<&OwnedFd>) {
+        let Some(pidfd) = pidfd else { return };
+        let data = epoll::EventData::new_u64(id);
+        // Told once: the child is held, and stays readable, until it is released.
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::ONESHOT;
+        if let Err(error) = epoll::add(&self.0, pidfd, data, flags) {
+            tracing::error!(%error, "the end of a child will not be seen");
+        }
+    }
+
+    pub(super) fn remove(&self, pidfd: Option<&OwnedFd>) {
+        if let Some(pidfd) = pidfd {
+            // Not there any more is what is wanted.
+            let _ = epoll::delete(&self.0, pidfd);
+        }
+    }
+
+    /// Those that may have ended.
+    pub(super) fn candidates(&self, _: impl Iterator<Item = (ChildId, u32)>) -> Vec<ChildId> {
+        let mut found = Vec::new();
+        loop {
+            let mut room = [MaybeUninit::<epoll::Event>::uninit(); 64];
+            let now = rustix::event::Timespec::default();
+            let Ok((events, _)) = epoll::wait(&self.0, &mut room, Some(&now)) else {
+                return found;
+            };
+            found.extend(events.iter().map(|event| event.data.u64()));
+            if events.len() < 64 {
+                return found;
+            }
+        }
+    }
+}
+
+fn number(pid: u32) -> Option<Pid> {
+    i32::try_from(pid).ok().and_then(Pid::from_raw)
+}
+
+/// A handle of a child that was not reaped yet.
+pub(super) fn pidfd(pid: u32) -> Option<OwnedFd> {
+    let opened = rustix::process::pidfd_open(number(pid)?, PidfdFlags::empty());
+    opened.inspect_err(|error| tracing::error!(pid, %error, "no handle of a child")).ok()
+}
+
+/// How a child ended, if it has. It stays to be reaped.
+pub(super) fn peek_end(pid: u32) -> Option<End> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    let status = rustix::process::waitid(WaitId::Pid(number(pid)?), options).ok()??;
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Some(End::Exited(code)),
+        (None, Some(signal)) => Some(End::Killed(signal)),
+        (None, None) => None,
+    }
+}
+
+/// Takes a child that has ended from the list of processes. One that lives is left.
+pub(super) fn reap(pid: u32) {
+    if let Some(pid) = number(pid) {
+        // One that was reaped already is no concern.
+        let _ = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG);
+    }
+}
+
+/// The children of this process.
+fn children() -> Vec<u32> {
+    let own = std::process::id();
+    let list = std::fs::read_to_string(format!("/proc/self/task/{own}/children"))
+        // In a namespace of its own, where `self` is not `own` until `/proc` is mounted anew.
+        .unwrap_or_default();
+    list.split_ascii_whitespace().filter_map(|n| n.parse().ok()).collect()
+}
+
+/// Takes the orphans that have ended from the list of processes.
+pub(super) fn reap_all_but(known: &std::collections::BTreeSet<u32>) {
+    for pid in children() {
+        if !known.contains(&pid) {
+            reap(pid);
+        }
+    }
+}
+
+/// Kills a process group at once.
+pub(super) fn kill_group(leader: u32) {
+    if let Some(group) = number(leader) {
+        // A group that is not there any more is what is wanted.
+        let _ = rustix::process::kill_process_group(group, Signal::KILL);
+    }
+}
+
+/// Kills every child, orphans included, until none is left that can be killed.
+pub(super) fn kill_children() {
+    loop {
+        let mut killed = false;
+        for pid in children() {
+            kill_group(pid);
+            let Some(number) = number(pid) else { continue };
+            if rustix::process::kill_process(number, Signal::KILL).is_ok() {
+                killed |= rustix::process::waitpid(Some(number), WaitOptions::empty()).is_ok();
+            }
+        }
+        if !killed {
+            return;
+        }
+    }
+}
+
+/// Makes this process the new parent of what its services leave orphaned.
+pub(super) fn adopt_orphans() -> io::Result<()> {
+    let own = rustix::process::getpid();
+    Ok(rustix::process::set_child_subreaper(Some(own))?)
+}
+
+/// Asks the kernel to kill this process when the thread that forked it ends. To be called between
+/// fork and exec, after any change of user (which clears it).
+pub(super) fn die_with_parent(parent: Pid) -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    // The parent may have died before the request was in place.
+    match rustix::process::getppid() == Some(parent) {
+        true => Ok(()),
+        false => Err(io::ErrorKind::BrokenPipe.into()),
+    }
+}
+
+/// Lets the program that is executed next have nothing but the standard streams, whatever this process
+/// was itself given. To be called between fork and exec.
+pub(crate) fn close_others_on_exec() -> io::Result<()> {
+    use libc::{CLOSE_RANGE_CLOEXEC, SYS_close_range, syscall};
+    // SAFETY: changes a flag of descriptors and touches no memory.
+    let result = unsafe { syscall(SYS_close_range, 3_u32, u32::MAX, CLOSE_RANGE_CLOEXEC) };
+    if result == 0 {
+        return Ok(());
+    }
+    // A kernel before 5.11.
+    mark_each_close_on_exec();
+    Ok(())
+}
+
+/// Does the same one by one, for as many as a process usually has.
+fn mark_each_close_on_exec() {
+    const MOST: u64 = 1 << 16;
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let last = limit.unwrap_or(MOST).min(MOST) as i32;
+    for descriptor in 3..last {
+        // SAFETY: changes a flag of a descriptor, or fails for one that is not open.
+        unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
+}
+
+/// Replaces the supplementary groups. To be called between fork and exec.
+pub(super) fn set_groups(groups: &[Gid]) -> io::Result<()> {
+    Ok(nix::unistd::setgroups(groups)?)
+}
+
+/// What root may do in a container: the usual set. Nothing in it leads out of the namespaces.
+const KEPT_CAPABILITIES: [i32; 10] = [
+    0,  // CHOWN
+    1,  // DAC_OVERRIDE
+    3,  // FOWNER
+    4,  // FSETID
+    5,  // KILL
+    6,  // SETGID
+    7,  // SETUID
+    8,  // SETPCAP
+    10, // NET_BIND_SERVICE
+    18, // SYS_CHROOT
+];
+
+/// Gives up for good what would let a process change its namespaces. To be called between fork and
+/// exec, before any change of user.
+pub(super) fn give_up_privileges() -> io::Result<()> {
+    const LAST: i32 = 63;
+    for capability in 0..=LAST {
+        if KEPT_CAPABILITIES.contains(&capability) {
+            continue;
+        }
+        // SAFETY: changes this process's own bounding set.
+        if unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) } != 0 {
+            // Beyond the last that this kernel knows.
+            break;
+        }
+    }
+    // SAFETY: changes this process's own flag.
+    match unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Keeps other processes of the same user from looking into this one, which holds secrets.
+pub(super) fn hide_memory() {
+    // SAFETY: changes this process's own flag.
+    if unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) } != 0 {
+        tracing::warn!(error = %io::Error::last_os_error(), "the memory can be looked into");
+    }
+}
+
+/// The number of a process among those that `/proc` shows here. `None` if it is gone.
+pub(super) fn number_of(pidfd: &OwnedFd) -> Option<u32> {
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pid:"))?;
+    line.trim().parse().ok()
+}
+
+/// A file that no folder has.
+pub(super) fn memory_file() -> io::Result<OwnedFd> {
+    Ok(rustix::fs::memfd_create("gabion", rustix::fs::MemfdFlags::CLOEXEC)?)
+}

@@ -1,0 +1,190 @@
+//! What an owner leaves for the one that takes its place when the supervisor is killed: where the
+//! service is in its life, and the secrets it was given. The keeper holds it, in memory only.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::phase::{Attempt, Phase, Rest, Retry, Stage, Then};
+use super::{Owner, Refusal};
+use crate::keeper::{Child, ChildId};
+use crate::model::{Secrets, ServiceSpec};
+
+/// All of it.
+#[derive(Serialize, Deserialize)]
+pub(in crate::supervisor) struct Hand {
+    secrets: BTreeMap<String, String>,
+    pub restarts: u32,
+    pub row: u32,
+    pub running_revision: Option<u64>,
+    pub phase: HandPhase,
+}
+
+/// The phase, with points of time that another process understands.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::supervisor) enum HandPhase {
+    Down {
+        rest: Rest,
+    },
+    /// The needs are asked again.
+    Waiting {
+        attempt: Attempt,
+    },
+    BackingOff {
+        due_at: Timestamp,
+        gated: bool,
+    },
+    Up(Box<HandUp>),
+}
+
+/// A live process.
+#[derive(Serialize, Deserialize)]
+pub(in crate::supervisor) struct HandUp {
+    pub child: ChildId,
+    /// What was executed, which the definition may have moved on from.
+    pub executed: ServiceSpec,
+    pub stage: HandStage,
+    pub message: Option<String>,
+    pub deadline_at: Option<Timestamp>,
+    pub then: HandThen,
+    pub attempt: Attempt,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::supervisor) enum HandStage {
+    Starting,
+    Ready { since: Timestamp },
+    Unhealthy { since: Timestamp },
+    Stopping,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::supervisor) enum HandThen {
+    Rest,
+    Again,
+    Fail(Refusal),
+}
+
+/// What a service's owner takes over from the one before.
+#[derive(Default)]
+pub(in crate::supervisor) struct Inheritance {
+    pub hand: Option<Hand>,
+    pub children: Vec<Child>,
+}
+
+impl Hand {
+    /// What `owner` leaves if it ends now.
+    pub(super) fn of(owner: &Owner) -> Self {
+        let phase = match &owner.phase {
+            Phase::Down(rest) => HandPhase::Down { rest: *rest },
+            Phase::Waiting(waiting) => HandPhase::Waiting {
+                attempt: waiting.attempt,
+            },
+            Phase::BackingOff(retry) => HandPhase::BackingOff {
+                due_at: retry.due_at,
+                gated: retry.gated,
+            },
+            Phase::Up(up) => HandPhase::Up(Box::new(HandUp {
+                child: up.process.id(),
+                executed: (*up.executed).clone(),
+                stage: match up.stage {
+                    Stage::Starting => HandStage::Starting,
+                    Stage::Ready { since } => HandStage::Ready { since: at(since) },
+                    Stage::Unhealthy { since } => HandStage::Unhealthy { since: at(since) },
+                    Stage::Stopping => HandStage::Stopping,
+                },
+                message: up.message.clone(),
+                deadline_at: up.deadline.map(at),
+                then: match &up.then {
+                    Then::Rest => HandThen::Rest,
+                    Then::Again => HandThen::Again,
+                    Then::Fail(refusal) => HandThen::Fail(refusal.clone()),
+                },
+                attempt: up.attempt,
+            })),
+        };
+        Self::new(owner, phase)
+    }
+
+    /// What `owner` leaves once it has executed `spec` as `child`.
+    pub(super) fn of_execution(
+        owner: &Owner,
+        child: ChildId,
+        executed: &ServiceSpec,
+        attempt: Attempt,
+    ) -> Self {
+        let phase = HandPhase::Up(Box::new(HandUp {
+            child,
+            executed: executed.clone(),
+            stage: HandStage::Starting,
+            message: None,
+            deadline_at: None,
+            then: HandThen::Rest,
+            attempt,
+        }));
+        Self {
+            running_revision: Some(owner.record.revision),
+            ..Self::new(owner, phase)
+        }
+    }
+
+    fn new(owner: &Owner, phase: HandPhase) -> Self {
+        let secrets = owner.secrets.iter();
+        Self {
+            secrets: secrets
+                .map(|(name, value)| (name.to_owned(), value.expose_secret().to_owned()))
+                .collect(),
+            restarts: owner.restarts,
+            row: owner.row,
+            running_revision: owner.running_revision,
+            phase,
+        }
+    }
+
+    pub(super) fn secrets(&self) -> Secrets {
+        let mut secrets = Secrets::default();
+        for (name, value) in &self.secrets {
+            secrets.insert(name.clone(), SecretString::from(value.as_str()));
+        }
+        secrets
+    }
+}
+
+/// A point of this process's time, for others.
+fn at(instant: Instant) -> Timestamp {
+    let now = Instant::now();
+    let distance = |d: Duration| SignedDuration::try_from(d).unwrap_or(SignedDuration::MAX);
+    let moved = match instant.checked_duration_since(now) {
+        Some(ahead) => Timestamp::now().checked_add(distance(ahead)),
+        None => Timestamp::now().checked_sub(distance(now - instant)),
+    };
+    moved.unwrap_or(Timestamp::MAX)
+}
+
+/// The other way round.
+pub(super) fn instant(at: Timestamp) -> Instant {
+    let now = Instant::now();
+    let ahead = at.duration_since(Timestamp::now());
+    let distance = ahead.unsigned_abs();
+    let moved = match ahead.is_negative() {
+        true => now.checked_sub(distance),
+        false => now.checked_add(distance),
+    };
+    moved.unwrap_or(now)
+}
+
+/// The next try of another owner.
+pub(super) fn retry(due_at: Timestamp, gated: bool) -> Retry {
+    Retry {
+        due: instant(due_at),
+        due_at,
+        gated,
+    }
+}
