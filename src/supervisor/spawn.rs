@@ -53,6 +53,8 @@ pub(super) enum SpawnError {
         dir.display()
     )]
     NoEntry { dir: PathBuf, user: String },
+    #[error("it cannot be given a socket to notify: {0}")]
+    Notify(io::Error),
     #[error("its identity cannot be noted in the sandbox's folder: {0}")]
     Note(io::Error),
     #[error("`{0}` was not found in PATH")]
@@ -146,6 +148,14 @@ impl Prepared {
             file_limit: base.file_limit,
         };
         prepared.with_argv(spec.program.argv())
+    }
+
+    /// The same with more environment.
+    pub(super) fn with_env(mut self, more: Vec<(&'static str, String)>) -> Self {
+        let more = more.into_iter();
+        self.env
+            .extend(more.map(|(key, value)| (key.to_owned(), SecretString::from(value))));
+        self
     }
 
     /// Another program with the same environment, folder and user.

@@ -2,19 +2,21 @@
 //! prober, ends of processes, tries that are due.
 
 use super::*;
-use crate::supervisor::probe::Report;
+use crate::supervisor::spawn::SpawnError;
 
 impl Owner {
     pub(super) async fn event(&mut self, event: Event) {
         match event {
             Event::Need(name, result) => self.need_came(&name, result).await,
+            // Only what is shown of the wait has changed.
+            Event::NeedMoved => {}
             Event::Ended => self.ended().await,
             Event::Report(report) => self.reported(report),
             Event::Deadline => self.deadline_passed(),
             Event::Due => {
                 let gated = matches!(&self.phase, Phase::BackingOff(Retry { gated: true, .. }));
-                self.restarts = self.restarts.saturating_add(1);
-                self.row = self.row.saturating_add(1);
+                let restart = &self.record.definition.restart;
+                self.history.count(restart, jiff::Timestamp::now());
                 let origin = Origin::BroughtBack;
                 self.begin(origin, gated).await;
             }
@@ -48,9 +50,13 @@ impl Owner {
             attempt,
             needs: Default::default(),
             names: Default::default(),
+            watched: Default::default(),
         };
         for (need, condition) in sandbox::conditions(&self.record.definition) {
             waiting.names.insert(need.clone());
+            if let Some(handle) = self.sandbox.handle(&need) {
+                waiting.watched.insert(need.clone(), handle.object);
+            }
             let ensuring = self.sandbox.clone().ensure(need.clone(), condition, origin);
             waiting
                 .needs
@@ -99,7 +105,11 @@ impl Owner {
             let refusal = Refusal::start_failed(format!("port {port} is already in use{by}"));
             return self.fail(Ending::Hindered, attempt, refusal);
         }
-        let (process, prepared) = match self.spawn(&spec) {
+        let Spawned {
+            process,
+            prepared,
+            notify,
+        } = match self.spawn(&spec) {
             Ok(spawned) => spawned,
             Err(error) => {
                 self.clear_identity();
@@ -107,82 +117,46 @@ impl Owner {
                 return self.fail(Ending::Unspawnable, attempt, refusal);
             }
         };
-        self.record.error = None;
+        let illness = self.illness.take();
+        self.record.error = illness.map(|illness| format!("{illness}; restarted"));
         self.running_revision = Some(self.record.revision);
         let task = spec.kind == ServiceKind::Task;
-        let prober = spec.health.as_ref().filter(|_| !task).map(|health| {
-            Prober::start(health, Before::Starting, prepared.clone(), process.seen())
-        });
         let timeout = spec.timeout.filter(|_| task);
-        let ready = prober.is_none() && !task;
         self.phase = Phase::Up(Box::new(Up {
             process,
             prepared,
-            prober,
+            prober: None,
             stage: Stage::Starting,
             message: None,
+            status: None,
+            notify,
+            watched: false,
             deadline: timeout.and_then(|limit| Instant::now().checked_add(limit.0)),
             then: Then::Rest,
             attempt,
         }));
-        if ready {
-            self.become_ready();
-        }
+        self.probe();
     }
 
-    fn spawn(
-        &self,
-        spec: &ServiceSpec,
-    ) -> Result<(Process, Arc<Prepared>), crate::supervisor::spawn::SpawnError> {
-        let prepared = Prepared::new(spec, &self.secrets, &self.sandbox.base)?;
-        let looked_for = match &spec.health {
-            Some(Health {
-                probe: Probe::Log { contains },
-                ..
-            }) => Some(contains.clone()),
-            _ => None,
-        };
+    fn spawn(&self, spec: &ServiceSpec) -> Result<Spawned, SpawnError> {
+        let mut prepared = Prepared::new(spec, &self.secrets, &self.sandbox.base)?;
+        let notify = self.notify_socket(spec)?;
+        if let Some((socket, watchdog)) = &notify {
+            prepared = prepared.with_env(probe::environment(socket, *watchdog));
+        }
+        let looked_for = health::looked_for(spec);
         let (store, tick) = (&self.sandbox.store, self.tick.clone());
         let process = Process::spawn(&prepared, store, &self.name, looked_for, tick)?;
-        Ok((process, Arc::new(prepared)))
+        Ok(Spawned {
+            process,
+            prepared: Arc::new(prepared),
+            notify: notify.map(|(socket, _)| socket),
+        })
     }
 
     fn clear_identity(&self) {
         if let Err(error) = self.sandbox.store.clear_running(&self.name) {
             tracing::warn!(service = %self.name, %error, "a stale identity is left");
-        }
-    }
-
-    pub(super) fn become_ready(&mut self) {
-        if let Phase::Up(up) = &mut self.phase {
-            up.stage = Stage::Ready {
-                since: Instant::now(),
-            };
-            up.message = None;
-        }
-    }
-
-    fn reported(&mut self, report: Report) {
-        let Phase::Up(up) = &mut self.phase else {
-            return;
-        };
-        match (report, up.stage) {
-            (Report::Waiting(text), Stage::Starting) => up.message = Some(text),
-            (Report::Ready, Stage::Starting) => self.become_ready(),
-            (Report::TimedOut(text), Stage::Starting) => {
-                let refusal = Refusal::new(504, "health_timeout", text);
-                self.begin_stop(Then::Fail(refusal));
-            }
-            (Report::Sick(text), Stage::Ready { since } | Stage::Unhealthy { since }) => {
-                up.stage = Stage::Unhealthy { since };
-                up.message = Some(text);
-            }
-            (Report::Well, Stage::Unhealthy { since }) => {
-                up.stage = Stage::Ready { since };
-                up.message = None;
-            }
-            // Late: the stage has moved on.
-            _ => {}
         }
     }
 
@@ -228,10 +202,9 @@ impl Owner {
             (Stage::Ready { .. } | Stage::Unhealthy { .. }, true) => Ending::Clean,
             (Stage::Ready { .. } | Stage::Unhealthy { .. }, false) => Ending::Crash,
         };
-        if let Stage::Ready { since } | Stage::Unhealthy { since } = stage
-            && since.elapsed() >= policy::FORGIVEN_AFTER
-        {
-            self.row = 0;
+        if let Stage::Ready { since } | Stage::Unhealthy { since } = stage {
+            let restart = &self.record.definition.restart;
+            self.history.was_ready(restart, since.elapsed());
         }
         let task = attempt.kind == ServiceKind::Task;
         if clean && (task || ending == Ending::Clean) {
@@ -259,12 +232,18 @@ impl Owner {
                 refusal.log_tail = self.log_tail(started_at).await;
                 self.fail(Ending::Hindered, attempt, refusal);
             }
+            Then::Heal(text) => {
+                self.illness = Some(text.clone());
+                let mut refusal = Refusal::start_failed(text);
+                refusal.log_tail = self.log_tail(started_at).await;
+                self.fail(Ending::Unhealthy, attempt, refusal);
+            }
         }
     }
 
     /// A try, or a process, has come to its end: answers those who waited for it and does what the
     /// policy says.
-    fn fail(&mut self, ending: Ending, attempt: Attempt, refusal: Refusal) {
+    fn fail(&mut self, ending: Ending, attempt: Attempt, mut refusal: Refusal) {
         let definition = &self.record.definition;
         let requested = attempt.origin != Origin::BroughtBack;
         let next = policy::next(
@@ -272,7 +251,8 @@ impl Owner {
             &definition.restart,
             ending,
             requested,
-            self.row,
+            &self.history,
+            jiff::Timestamp::now(),
         );
         match next {
             Next::Completed | Next::Stopped => {
@@ -284,7 +264,10 @@ impl Owner {
                 self.rest(rest);
                 return self.answer_starters();
             }
-            Next::Failed => {
+            Next::Failed | Next::GivenUp(_) => {
+                if let Next::GivenUp(why) = next {
+                    refusal.message = format!("{}; {why}", refusal.message);
+                }
                 self.record.error = Some(refusal.message.clone());
                 self.rest(Rest::Failed);
             }
@@ -297,6 +280,7 @@ impl Owner {
                     due_at: after(delay),
                     gated: matches!(refusal.code, "dependency_failed" | "dependency_not_found"),
                 });
+                return self.refuse_askers(&refusal);
             }
         }
         self.refuse_starters(&refusal);
@@ -308,17 +292,26 @@ impl Owner {
     }
 
     pub(super) fn refuse_starters(&mut self, refusal: &Refusal) {
-        for (_, reply) in self.starters.drain(..) {
-            self.answers.push((reply, Err(refusal.clone())));
+        for starter in self.starters.drain(..) {
+            self.answers.push((starter.reply, Err(refusal.clone())));
+        }
+    }
+
+    /// Tells those on whose behalf somebody waits for an answer. Services that come back by themselves
+    /// go on waiting for the next try.
+    fn refuse_askers(&mut self, refusal: &Refusal) {
+        let asks = |starter: &mut Starter| starter.origin != Origin::BroughtBack;
+        for starter in self.starters.extract_if(.., asks) {
+            self.answers.push((starter.reply, Err(refusal.clone())));
         }
     }
 
     /// Answers those whose wish has come true.
     pub(super) fn answer_starters(&mut self) {
-        for (until, reply) in std::mem::take(&mut self.starters) {
-            match self.verdict(until) {
-                Some(answer) => self.answers.push((reply, answer)),
-                None => self.starters.push((until, reply)),
+        for starter in std::mem::take(&mut self.starters) {
+            match self.verdict(starter.until) {
+                Some(answer) => self.answers.push((starter.reply, answer)),
+                None => self.starters.push(starter),
             }
         }
     }
@@ -364,6 +357,13 @@ impl Owner {
             (Phase::Down(_), _) => Some(Ok(())),
         }
     }
+}
+
+/// What a program was executed as.
+struct Spawned {
+    process: Process,
+    prepared: Arc<Prepared>,
+    notify: Option<Arc<NotifySocket>>,
 }
 
 async fn log_tail(sandbox: Arc<Sandbox>, name: ServiceName, since: jiff::Timestamp) -> Vec<String> {
