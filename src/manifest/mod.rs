@@ -10,6 +10,7 @@ mod codes;
 mod decode;
 mod diagnostic;
 mod field;
+mod health;
 mod index;
 mod interpolate;
 mod lower;

@@ -7,10 +7,8 @@ use super::diagnostic::{Draft, Sink, Span};
 use super::field::{Either, Field, List};
 use super::suggest::one_of;
 use super::tree::{NodeId, Tree};
-use super::types::{Defaults, HealthRule, Port, RestartRule, SIGNALS, Service, StopRule};
-use crate::model::{
-    Health, Probe, Program, Restart, RestartPolicy, ServiceKind, ServiceSpec, Stop,
-};
+use super::types::{Defaults, Port, RestartRule, SIGNALS, Service, StopRule};
+use crate::model::{Program, Restart, RestartPolicy, ServiceKind, ServiceSpec, Stop};
 
 /// What one service is made from.
 pub(super) struct Parts<'a, 's> {
@@ -24,12 +22,12 @@ pub(super) struct Parts<'a, 's> {
 }
 
 impl Parts<'_, '_> {
-    fn push(&mut self, code: &'static Code, at: Span, message: String, label: &str) {
+    pub(super) fn push(&mut self, code: &'static Code, at: Span, message: String, label: &str) {
         self.sink.push(Draft::error(code, at, message).label(label));
     }
 
     /// The key of a field.
-    fn key(&self, at: Option<NodeId>) -> Span {
+    pub(super) fn key(&self, at: Option<NodeId>) -> Span {
         self.tree.key_span(at.unwrap_or(self.key))
     }
 
@@ -121,7 +119,7 @@ impl Parts<'_, '_> {
         ports
     }
 
-    fn port(&mut self, field: &Field<Port>) -> Option<u16> {
+    pub(super) fn port(&mut self, field: &Field<Port>) -> Option<u16> {
         let (port, at) = field.get()?;
         let good = port_number(port);
         if good.is_none() {
@@ -134,147 +132,6 @@ impl Parts<'_, '_> {
             );
         }
         good
-    }
-
-    fn health(&mut self) -> Option<Health> {
-        let service = self.service;
-        if service.health.given() && service.health_port.given() {
-            let message = format!("`{}` has both `health` and `health_port`", self.address);
-            let at = self.key(service.health_port.at);
-            let draft = Draft::error(codes::ONE_OF, at, message);
-            let draft = draft.related(self.key(service.health.at), "the other one");
-            self.sink
-                .push(draft.help("`health_port: 80` is short for `health: { tcp: 80 }`: keep one"));
-        }
-        let short = self.port(&service.health_port);
-        if short.is_none()
-            && !service.health.given()
-            && let (Some(_), false) = (&service.timeout.value, self.task)
-        {
-            let message = format!("`timeout` means nothing for `{}`", self.address);
-            let at = self.key(service.timeout.at);
-            let draft = Draft::error(codes::NOT_MEANINGFUL, at, message);
-            let draft = draft.label("this service has no health check to wait for");
-            if !service.health_port.given() {
-                self.sink
-                    .push(draft.help("only tasks and services with `health` take a `timeout`"));
-            }
-        }
-        let mut health = match service.health.get() {
-            Some((rule, at)) => {
-                let mut health = Health::new(self.probe(rule, at)?);
-                health.timeout = rule
-                    .timeout
-                    .value
-                    .or(service.timeout.value)
-                    .unwrap_or(health.timeout);
-                health.interval = rule.interval.value.unwrap_or(health.interval);
-                if let Some((interval, at)) = rule.interval.get()
-                    && interval.0.is_zero()
-                {
-                    let message =
-                        format!("the health check of `{}` would never rest", self.address);
-                    let label = "expected more than 0s";
-                    self.push(codes::BAD_VALUE, self.tree.span(at), message, label);
-                }
-                return Some(health);
-            }
-            None => Health::new(Probe::Tcp { port: short? }),
-        };
-        health.timeout = service.timeout.value.unwrap_or(health.timeout);
-        Some(health)
-    }
-
-    fn probe(&mut self, rule: &HealthRule, at: NodeId) -> Option<Probe> {
-        let given = [
-            ("tcp", rule.tcp.given(), rule.tcp.at),
-            ("http", rule.http.given(), rule.http.at),
-            ("exec", rule.exec.given(), rule.exec.at),
-            ("log", rule.log.given(), rule.log.at),
-        ];
-        let given: Vec<_> = given.into_iter().filter(|(_, given, _)| *given).collect();
-        if given.len() != 1 {
-            let message = match given.as_slice() {
-                [] => format!("the health check of `{}` checks nothing", self.address),
-                _ => format!("the health check of `{}` is several checks", self.address),
-            };
-            let expected = "expected exactly one of `tcp`, `http`, `exec` and `log`";
-            let mut draft =
-                Draft::error(codes::ONE_OF, self.key(Some(at)), message).label(expected);
-            for (name, _, at) in given {
-                draft = draft.related(self.key(at), format!("`{name}`"));
-            }
-            self.sink.push(draft);
-            return None;
-        }
-        if let Some((tcp, at)) = rule.tcp.get() {
-            let port = match tcp {
-                Either::Short(port) => self.port(&Field {
-                    at: Some(at),
-                    value: Some(port.clone()),
-                    bad: false,
-                })?,
-                Either::Long(rule) => self.required_port(&rule.port, at)?,
-            };
-            return Some(Probe::Tcp { port });
-        }
-        if let Some((http, at)) = rule.http.get() {
-            let port = self.required_port(&http.port, at);
-            let path = http.path.value.clone().unwrap_or_else(|| "/".to_owned());
-            if let Some(at) = http.path.at
-                && !path.starts_with('/')
-            {
-                let message = format!("`{path}` is not the path of a URL");
-                self.push(
-                    codes::BAD_VALUE,
-                    self.tree.span(at),
-                    message,
-                    "expected a path that starts with `/`",
-                );
-            }
-            return Some(Probe::Http { port: port?, path });
-        }
-        if let Some((exec, at)) = rule.exec.get() {
-            let argv = match exec {
-                Either::Short(line) => vec!["/bin/sh".to_owned(), "-c".to_owned(), line.clone()],
-                Either::Long(list) => list
-                    .0
-                    .iter()
-                    .filter_map(|text| Some(text.value.as_ref()?.0.clone()))
-                    .collect(),
-            };
-            let empty = match exec {
-                Either::Short(line) => line.trim().is_empty(),
-                Either::Long(list) => list.0.is_empty(),
-            };
-            self.not_empty(empty, at, "exec");
-            return Some(Probe::Exec { argv });
-        }
-        let (contains, at) = rule.log.get()?;
-        self.not_empty(contains.is_empty(), at, "log");
-        Some(Probe::Log {
-            contains: contains.clone(),
-        })
-    }
-
-    fn not_empty(&mut self, empty: bool, at: NodeId, what: &str) {
-        if empty {
-            let message = format!("the `{what}` check of `{}` is empty", self.address);
-            self.push(codes::BAD_VALUE, self.tree.span(at), message, "empty");
-        }
-    }
-
-    fn required_port(&mut self, field: &Field<Port>, at: NodeId) -> Option<u16> {
-        if !field.given() {
-            let message = format!("the health check of `{}` has no `port`", self.address);
-            self.push(
-                codes::MISSING,
-                self.key(Some(at)),
-                message,
-                "`port` is missing",
-            );
-        }
-        self.port(field)
     }
 
     fn container(&mut self) {
@@ -372,7 +229,17 @@ impl Parts<'_, '_> {
             backoff: rule.backoff.value.unwrap_or(default.backoff),
             max_backoff: rule.max_backoff.value.unwrap_or(default.max_backoff),
             max_restarts: rule.max_restarts.value.as_ref().map(|count| count.0),
+            within: rule.within.value,
+            reset_after: rule.reset_after.value.unwrap_or(default.reset_after),
         };
+        if rule.within.given() && !rule.max_restarts.given() {
+            let message = format!("`within` means nothing for `{}`", self.address);
+            let at = self.key(rule.within.at);
+            let draft = Draft::error(codes::NOT_MEANINGFUL, at, message);
+            let draft = draft.label("how many restarts within that time?");
+            self.sink
+                .push(draft.help("write for example `max_restarts: 5` beside it"));
+        }
         if restart.backoff > restart.max_backoff
             && let Some(at) = rule.backoff.at.or(rule.max_backoff.at)
         {

@@ -12,8 +12,8 @@ use serde_json::json;
 
 use super::field::{Dict, Either, Field, List};
 use crate::model::{
-    Condition, HumanDuration, IsolationWish, RestartPolicy, SandboxGoal, ServiceGoal, ServiceKind,
-    WatchAction,
+    Condition, HumanDuration, IsolationWish, RestartPolicy, SandboxGoal, Scheme, ServiceGoal,
+    ServiceKind, StatusRange, WatchAction,
 };
 
 /// The rule for names, as the schema of a map's keys.
@@ -174,22 +174,35 @@ pub(super) struct Service {
     pub profiles: Field<List<String>>,
 }
 
-/// A readiness check: exactly one of `tcp`, `http`, `exec` and `log`.
+/// A health check: exactly one of `tcp`, `http`, `exec`, `log` and `notify`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct HealthRule {
     /// A TCP connection to this port is accepted.
     pub tcp: Field<Either<Port, TcpRule>>,
-    /// `GET` answers with a status from 200 to 399.
+    /// `GET` answers with a good status.
     pub http: Field<HttpRule>,
     /// A program, or a shell line, exits 0.
     pub exec: Field<Either<String, List<Text>>>,
     /// A line of output contains this text.
     pub log: Field<String>,
+    /// It says so itself: `READY=1` to the socket in `NOTIFY_SOCKET`, as `systemd-notify --ready`
+    /// does. `STATUS=` is shown. Once it has sent `WATCHDOG=1`, it has to send it again within
+    /// `interval` times `retries`; with `restart`, that time is in `WATCHDOG_USEC`.
+    pub notify: Field<Flag>,
     /// How long it may take to become ready. Default: `30s`.
     pub timeout: Field<HumanDuration>,
     /// Time between checks once it is ready. Default: `5s`.
     pub interval: Field<HumanDuration>,
+    /// Time from its start in which failed checks do not count. It is awaited for at least so long.
+    /// Default: `0s`.
+    pub start_period: Field<HumanDuration>,
+    /// How long one check may take. Default: `5s`.
+    pub probe_timeout: Field<HumanDuration>,
+    /// Failed checks in a row that make it unhealthy. Default: `3`.
+    pub retries: Field<Count>,
+    /// Stop it when it is unhealthy and start it again, as its restart rule says. Default: `false`.
+    pub restart: Field<Flag>,
 }
 
 /// A TCP check.
@@ -210,6 +223,16 @@ pub(super) struct HttpRule {
     pub port: Field<Port>,
     /// The path. Default: `/`.
     pub path: Field<String>,
+    /// `http`, or `https` with any certificate: only this machine is asked. Default: `http`.
+    pub scheme: Field<Scheme>,
+    /// The good statuses: one, a range such as `200-399`, or a list of them. Default: `200-399`.
+    pub status: Field<Either<Status, List<Status>>>,
+    /// A text that the body has to contain, within its first megabyte.
+    pub body: Field<String>,
+    /// Headers to send.
+    pub headers: Field<Dict<Text>>,
+    /// The host name that is asked for, in the `Host` header and to TLS. Default: `localhost`.
+    pub host: Field<String>,
 }
 
 /// A need in full.
@@ -235,8 +258,12 @@ pub(super) struct RestartRule {
     pub backoff: Field<HumanDuration>,
     /// The longest delay. Default: `30s`.
     pub max_backoff: Field<HumanDuration>,
-    /// Restarts in a row before it counts as failed for good. Default: no limit.
+    /// Restarts before it counts as failed for good. Default: no limit.
     pub max_restarts: Field<Count>,
+    /// The time within which `max_restarts` are too many. Default: those in a row count.
+    pub within: Field<HumanDuration>,
+    /// How long it has to be ready until the row of restarts is forgotten. Default: `30s`.
+    pub reset_after: Field<HumanDuration>,
 }
 
 /// How a service is stopped.
@@ -371,6 +398,36 @@ fn size(text: &str) -> Option<u64> {
     }
     let bytes = number.parse::<f64>().ok()? * factor as f64;
     (bytes.is_finite() && bytes < u64::MAX as f64 && factor > 1).then_some(bytes as u64)
+}
+
+/// A status, or a range of them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Status(pub StatusRange);
+
+impl<'de> Deserialize<'de> for Status {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(d)?;
+        text.parse().map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for Status {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Status".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [
+            { "type": "integer", "minimum": 100, "maximum": 599 },
+            {
+                "type": "string",
+                "pattern": r"^\s*[1-5][0-9]{2}\s*([-–]\s*[1-5][0-9]{2}\s*)?$|\$\{(env|var)\.",
+                "examples": ["200", "200-399"]
+            }
+        ] })
+    }
 }
 
 impl JsonSchema for Size {

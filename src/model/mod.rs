@@ -7,6 +7,7 @@ mod address;
 mod capability;
 mod desired;
 mod duration;
+mod health;
 mod need;
 mod observed;
 mod sandbox;
@@ -17,6 +18,7 @@ pub use address::{Address, AddressError, NAME_RULE, SandboxName, ServiceAddress,
 pub use capability::{Capabilities, Scope, Support};
 pub use desired::{Desired, DesiredSandbox, WatchAction, WatchRule};
 pub use duration::{HumanDuration, show_duration};
+pub use health::{Health, HttpProbe, Probe, Scheme, StatusRange, Watchdog};
 pub use need::{Condition, Need, NeedTarget};
 pub use observed::{
     Definition, Exit, Isolation, Listing, Observed, ObservedSandbox, ObservedService, SandboxState,
@@ -24,6 +26,4 @@ pub use observed::{
 };
 pub use sandbox::{IsolationWish, SandboxGoal, SandboxSpec};
 pub use secrets::{MissingSecret, Secrets, digest};
-pub use service::{
-    Health, Probe, Program, Restart, RestartPolicy, ServiceGoal, ServiceKind, ServiceSpec, Stop,
-};
+pub use service::{Program, Restart, RestartPolicy, ServiceGoal, ServiceKind, ServiceSpec, Stop};

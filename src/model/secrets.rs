@@ -37,6 +37,19 @@ impl Secrets {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
     }
 
+    /// `text` with every value in it replaced by `${secret.name}`. Values of less than four bytes are
+    /// left: they are part of many words.
+    pub fn conceal(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for (name, value) in self.iter() {
+            let value = value.expose_secret();
+            if value.len() >= 4 && text.contains(value) {
+                text = text.replace(value, &format!("${{secret.{name}}}"));
+            }
+        }
+        text
+    }
+
     /// The values that `spec` uses, and no others.
     pub fn used_by(&self, spec: &ServiceSpec) -> Result<Secrets, MissingSecret> {
         let pick = |name: &String| {

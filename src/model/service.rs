@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{HumanDuration, Need};
+use super::{Health, HumanDuration, Need};
 
 /// A service or task in normal form.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,6 +107,7 @@ impl ServiceSpec {
                 spec.user.clone(),
                 spec.container,
                 spec.image.clone(),
+                spec.health.as_ref().and_then(Health::notifies),
             )
         };
         process(self) != process(other)
@@ -153,79 +154,6 @@ impl Program {
     }
 }
 
-/// How readiness is found out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Health {
-    /// What is asked.
-    #[serde(flatten)]
-    pub probe: Probe,
-    /// How long it may take to become ready, from its own start.
-    #[serde(default = "Health::default_timeout")]
-    pub timeout: HumanDuration,
-    /// Time between probes once it is ready.
-    #[serde(default = "Health::default_interval")]
-    pub interval: HumanDuration,
-}
-
-impl Health {
-    /// 30 s (protocol page iris, §4.5).
-    pub const fn default_timeout() -> HumanDuration {
-        HumanDuration::from_secs(30)
-    }
-
-    /// 5 s (protocol page iris, §4.5).
-    pub const fn default_interval() -> HumanDuration {
-        HumanDuration::from_secs(5)
-    }
-
-    /// `probe` with the default times.
-    pub fn new(probe: Probe) -> Self {
-        Self {
-            probe,
-            timeout: Self::default_timeout(),
-            interval: Self::default_interval(),
-        }
-    }
-}
-
-/// What a readiness check asks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Probe {
-    /// A TCP connection to the port on loopback is accepted.
-    Tcp {
-        /// 1–65535.
-        port: u16,
-    },
-    /// `GET` on loopback answers with a status in 200–399.
-    Http {
-        /// 1–65535.
-        port: u16,
-        /// The path, starting with `/`.
-        path: String,
-    },
-    /// A program, run with the service's environment, exits 0.
-    Exec {
-        /// Its argument vector.
-        argv: Vec<String>,
-    },
-    /// A line of output contains the text.
-    Log {
-        /// The text to look for.
-        contains: String,
-    },
-}
-
-impl Probe {
-    /// The port it connects to, if it does.
-    pub fn port(&self) -> Option<u16> {
-        match self {
-            Self::Tcp { port } | Self::Http { port, .. } => Some(*port),
-            Self::Exec { .. } | Self::Log { .. } => None,
-        }
-    }
-}
-
 /// What happens when a service exits by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Restart {
@@ -238,9 +166,22 @@ pub struct Restart {
     /// Upper bound of the delay.
     #[serde(default = "Restart::default_max_backoff")]
     pub max_backoff: HumanDuration,
-    /// Restarts in a row before it counts as failed for good. `None`: no limit.
+    /// Restarts before it counts as failed for good. `None`: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_restarts: Option<u32>,
+    /// The time within which `max_restarts` restarts are too many. `None`: those in a row count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<HumanDuration>,
+    /// How long it has to be ready until earlier restarts are forgotten.
+    #[serde(
+        default = "Restart::default_reset_after",
+        skip_serializing_if = "is_default_reset_after"
+    )]
+    pub reset_after: HumanDuration,
+}
+
+fn is_default_reset_after(value: &HumanDuration) -> bool {
+    *value == Restart::default_reset_after()
 }
 
 impl Restart {
@@ -253,6 +194,11 @@ impl Restart {
     pub const fn default_max_backoff() -> HumanDuration {
         HumanDuration::from_secs(30)
     }
+
+    /// 30 s (protocol page iris, §4.5).
+    pub const fn default_reset_after() -> HumanDuration {
+        HumanDuration::from_secs(30)
+    }
 }
 
 impl Default for Restart {
@@ -262,6 +208,8 @@ impl Default for Restart {
             backoff: Self::default_backoff(),
             max_backoff: Self::default_max_backoff(),
             max_restarts: None,
+            within: None,
+            reset_after: Self::default_reset_after(),
         }
     }
 }

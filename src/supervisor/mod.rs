@@ -6,6 +6,7 @@
 //! `client` is the other end: how the rest of the program reaches a supervisor.
 
 mod api;
+mod aside;
 mod client;
 mod folder;
 pub mod logs;

@@ -6,6 +6,7 @@
 
 mod events;
 mod hand;
+mod health;
 mod object;
 mod phase;
 mod refusal;
@@ -22,8 +23,8 @@ use self::phase::{Attempt, Event, Phase, Rest, Retry, Stage, Then, Up, Waiting};
 use self::hand::Hand;
 pub(super) use self::hand::Inheritance;
 pub(super) use self::refusal::Refusal;
-use super::policy::{self, Ending, Next};
-use super::probe::{Before, Prober};
+use super::policy::{self, Ending, History, Next};
+use super::probe::{Before, Begin, Means, NotifySocket, Prober};
 use super::process::{Process, Watched};
 use super::sandbox::{self, Handle, Sandbox};
 use super::signal;
@@ -32,9 +33,7 @@ use super::store::Record;
 use super::wire::ServiceObject;
 use super::{logs, os, probe};
 use crate::keeper::Child;
-use crate::model::{
-    Condition, Health, Probe, Secrets, ServiceGoal, ServiceKind, ServiceName, ServiceSpec,
-};
+use crate::model::{Condition, Secrets, ServiceGoal, ServiceKind, ServiceName, ServiceSpec};
 use crate::platforms::LogQuery;
 
 /// Where an owner's answer goes.
@@ -96,6 +95,13 @@ pub(super) enum Control {
     Kill(Reply),
 }
 
+/// One who waits for a start.
+struct Starter {
+    until: Await,
+    origin: Origin,
+    reply: Reply,
+}
+
 /// The state of an owner.
 pub(super) struct Owner {
     sandbox: Arc<Sandbox>,
@@ -109,17 +115,17 @@ pub(super) struct Owner {
     tick: watch::Sender<u64>,
     phase: Phase,
     /// Those who wait for the start that is going on.
-    starters: Vec<(Await, Reply)>,
+    starters: Vec<Starter>,
     /// Those who wait for the end of the process.
     stoppers: Vec<Reply>,
     /// Answers that are given once the new state is published.
     answers: Vec<(Reply, Result<(), Refusal>)>,
     /// The revision that the live process runs.
     running_revision: Option<u64>,
-    /// Restarts since the last start on request.
-    restarts: u32,
-    /// Restarts in a row.
-    row: u32,
+    /// Its restarts so far.
+    history: History,
+    /// Why it was stopped to be started again, until it is.
+    illness: Option<String>,
     deleted: bool,
     /// The note that the keeper holds.
     note: String,
@@ -157,8 +163,8 @@ impl Owner {
             stoppers: Vec::new(),
             answers: Vec::new(),
             running_revision: None,
-            restarts: 0,
-            row: 0,
+            history: History::default(),
+            illness: None,
             deleted: false,
             note: String::new(),
             ended: Vec::new(),
@@ -313,7 +319,11 @@ impl Owner {
                 match &self.phase {
                     Phase::Up(up) if up.stage != Stage::Stopping => {
                         self.refuse_starters(&Refusal::stopped());
-                        self.starters.push((Await::Settled, reply));
+                        self.starters.push(Starter {
+                            until: Await::Settled,
+                            origin: Origin::Request,
+                            reply,
+                        });
                         self.begin_stop(Then::Again);
                     }
                     _ => {
@@ -408,35 +418,6 @@ impl Owner {
         Ok(())
     }
 
-    /// Replaces the prober of a live process by one of the new definition.
-    fn probe_anew(&mut self) {
-        let definition = &self.record.definition;
-        let Phase::Up(up) = &mut self.phase else {
-            return;
-        };
-        let before = match up.stage {
-            Stage::Starting => Before::Starting,
-            Stage::Ready { .. } | Stage::Unhealthy { .. } => Before::Ready,
-            Stage::Stopping => return,
-        };
-        let looked_for = |health: &Health| matches!(health.probe, Probe::Log { .. });
-        let output = definition.health.as_ref().is_some_and(looked_for);
-        // The text that a live process's output is searched for was fixed when it was executed.
-        if up.attempt.kind == ServiceKind::Task || (output && before == Before::Starting) {
-            return;
-        }
-        up.prober = match (&definition.health, &up.prepared) {
-            (Some(health), Some(prepared)) => {
-                let seen = up.process.seen();
-                Some(Prober::start(health, before, prepared.clone(), seen))
-            }
-            _ => None,
-        };
-        if up.prober.is_none() && before == Before::Starting {
-            self.become_ready();
-        }
-    }
-
     async fn wish_start(&mut self, until: Await, origin: Origin, reply: Reply) {
         if self.sandbox.closing.is_cancelled() {
             return self.answers.push((reply, Err(Refusal::closing())));
@@ -454,7 +435,11 @@ impl Owner {
         if let Err(refusal) = self.aim(ServiceGoal::Running).await {
             return self.answers.push((reply, Err(refusal)));
         }
-        self.starters.push((until, reply));
+        self.starters.push(Starter {
+            until,
+            origin,
+            reply,
+        });
         match &mut self.phase {
             Phase::Down(_) => self.begin_on_wish(origin).await,
             Phase::BackingOff(_) if origin != Origin::BroughtBack => {
@@ -479,8 +464,8 @@ impl Owner {
     }
 
     async fn begin_on_wish(&mut self, origin: Origin) {
-        self.restarts = 0;
-        self.row = 0;
+        self.history = History::default();
+        self.illness = None;
         self.begin(origin, true).await;
     }
 
@@ -505,6 +490,7 @@ impl Owner {
     /// Comes to rest and answers those who waited for that.
     fn rest(&mut self, rest: Rest) {
         self.running_revision = None;
+        self.illness = None;
         self.phase = Phase::Down(rest);
         for reply in self.stoppers.drain(..) {
             self.answers.push((reply, Ok(())));
@@ -530,6 +516,7 @@ impl Owner {
         up.then = then;
         up.prober = None;
         up.message = None;
+        up.status = None;
         up.process.note_family();
         up.process
             .signal(signal::by_name(&stop.signal).unwrap_or(rustix::process::Signal::TERM));

@@ -58,6 +58,16 @@ pub(super) fn key(name: &ServiceName) -> String {
     format!("service/{name}")
 }
 
+/// What the keeper knows the socket by that a service notifies at.
+pub(super) fn socket_key(name: &ServiceName) -> String {
+    format!("notify/{name}")
+}
+
+/// The service that such a key is of.
+pub(super) fn of_socket_key(key: &str) -> Option<ServiceName> {
+    ServiceName::new(key.strip_prefix("notify/")?).ok()
+}
+
 /// The service that a key is of.
 pub(super) fn of_key(key: &str) -> Option<ServiceName> {
     ServiceName::new(key.strip_prefix("service/")?).ok()

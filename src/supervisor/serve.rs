@@ -157,7 +157,11 @@ async fn supervise(store: Store, inherited: Descriptors) -> Result<(), ServeErro
 /// What earlier supervisors of this keeper have left, by service.
 fn inheritances(legacy: Legacy) -> BTreeMap<ServiceName, Inheritance> {
     let mut found: BTreeMap<ServiceName, Inheritance> = BTreeMap::new();
-    for (key, (note, _)) in legacy.notes {
+    for (key, (note, descriptors)) in legacy.notes {
+        if let Some(name) = sandbox::of_socket_key(&key) {
+            found.entry(name).or_default().notify = descriptors.into_iter().next();
+            continue;
+        }
         let Some(name) = sandbox::of_key(&key) else {
             continue;
         };

@@ -35,10 +35,12 @@ pub(super) enum SpawnError {
     Container,
     #[error(transparent)]
     Obstacle(#[from] Obstacle),
-    #[error("its log cannot be written: {0}")]
+    #[error("its output cannot be read: {0}")]
     Log(#[source] io::Error),
     #[error("the keeper does not answer: {0}")]
     Keeper(#[source] io::Error),
+    #[error("it cannot be given a socket to notify: {0}")]
+    Notify(#[source] io::Error),
     #[error("there is no user `{0}`")]
     NoUser(String),
     #[error("running as `{0}` is not permitted: only root can change the user")]
@@ -98,10 +100,23 @@ impl Prepared {
         }
     }
 
-    /// The same with one more variable.
-    pub(super) fn with_env(mut self, name: &str, value: String) -> Self {
-        self.env.insert(name.to_owned(), SecretString::from(value));
+    /// The same with more environment.
+    pub(super) fn with_env(mut self, more: Vec<(&'static str, String)>) -> Self {
+        let more = more.into_iter();
+        self.env
+            .extend(more.map(|(key, value)| (key.to_owned(), SecretString::from(value))));
         self
+    }
+
+    /// The command with this process's own standard streams, session and terminal.
+    pub(super) fn attached(&self) -> tokio::process::Command {
+        let mut argv = self.argv.iter();
+        let mut command = tokio::process::Command::new(argv.next().map_or("", String::as_str));
+        command.args(argv).env_clear().current_dir(&self.dir);
+        for (key, value) in &self.env {
+            command.env(key, value.expose_secret());
+        }
+        command
     }
 
     /// What the keeper is asked for.

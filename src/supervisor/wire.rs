@@ -295,8 +295,8 @@ pub(super) fn take_secrets(body: &mut Map<String, Value>) -> Result<Secrets, Str
     Ok(secrets)
 }
 
-/// Reads a definition leniently (§4.2): empty optional fields count as absent, `health_port` and a
-/// plain word for `restart` are understood, unknown fields are ignored.
+/// Reads a definition leniently (§4.2): empty optional fields count as absent, `health_port`, a plain
+/// word for `restart` and `true` for `health.notify` are understood, unknown fields are ignored.
 pub(super) fn read_definition(
     name: &ServiceName,
     mut body: Map<String, Value>,
@@ -305,6 +305,13 @@ pub(super) fn read_definition(
     for key in ["health", "restart", "stop"] {
         if let Some(Value::Object(fields)) = body.get_mut(key) {
             fields.retain(|_, value| !value.is_null());
+        }
+    }
+    if let Some(Value::Object(health)) = body.get_mut("health") {
+        match health.get("notify") {
+            Some(Value::Bool(true)) => drop(health.insert("notify".to_owned(), json!({}))),
+            Some(Value::Bool(false)) => drop(health.remove("notify")),
+            _ => {}
         }
     }
     let health_port = body.remove("health_port");
@@ -376,19 +383,8 @@ fn check_values(name: &ServiceName, spec: &ServiceSpec) -> Result<(), String> {
     if spec.user.as_ref().is_some_and(|user| user.contains('\0')) {
         return Err("`user` must not contain NUL".to_owned());
     }
-    match spec.health.as_ref().map(|health| &health.probe) {
-        Some(Probe::Exec { argv }) if argv.iter().any(|arg| arg.contains('\0')) => {
-            return Err("`health.exec.argv` must not contain NUL".to_owned());
-        }
-        Some(Probe::Http { path, .. })
-            if !path.starts_with('/') || path.contains(|c: char| c.is_control() || c == ' ') =>
-        {
-            return Err(
-                "`health.http.path` must start with `/`, without spaces and control characters"
-                    .to_owned(),
-            );
-        }
-        _ => {}
+    if let Some(health) = &spec.health {
+        super::probe::check(health)?;
     }
     for (key, value) in &spec.env {
         if key.is_empty() || key.contains(['=', '\0']) {
@@ -406,14 +402,6 @@ fn check_values(name: &ServiceName, spec: &ServiceSpec) -> Result<(), String> {
     }
     if spec.all_ports().any(|port| port == 0) {
         return Err("a port must be a number from 1 to 65535".to_owned());
-    }
-    if let Some(Health {
-        probe: Probe::Exec { argv },
-        ..
-    }) = &spec.health
-        && argv.is_empty()
-    {
-        return Err("`health.exec.argv` must name a program".to_owned());
     }
     if super::signal::by_name(&spec.stop.signal).is_none() {
         return Err(format!(

@@ -1,6 +1,6 @@
 //! Readiness and what is said while it is awaited.
 
-use gabion::model::{Condition, Probe, ServiceState};
+use gabion::model::{Condition, HttpProbe, Probe, ServiceState};
 use gabion::supervisor::Status;
 
 use crate::rig::*;
@@ -20,7 +20,7 @@ class H(http.server.BaseHTTPRequestHandler):
 http.server.HTTPServer(('127.0.0.1', {port}), H).serve_forever()"
     ));
     let path = "/healthz".to_owned();
-    spec.health = health(Probe::Http { port, path });
+    spec.health = health(Probe::Http(HttpProbe::new(port, path)));
     rig.put("web", &spec).await;
     let executed = rig.execute("web").await;
     assert_eq!(executed.state, Some(ServiceState::Starting));

@@ -17,9 +17,9 @@ use tokio::sync::mpsc;
 
 use crate::event::Failure;
 use crate::model::{
-    Capabilities, Health, Isolation, Listing, ObservedSandbox, ObservedService, SandboxName,
-    SandboxSpec, SandboxState, Scope, Secrets, ServiceAddress, ServiceName, ServiceSpec,
-    ServiceState, Support,
+    Capabilities, Health, HumanDuration, Isolation, Listing, ObservedSandbox, ObservedService,
+    SandboxName, SandboxSpec, SandboxState, Scope, Secrets, ServiceAddress, ServiceName,
+    ServiceSpec, ServiceState, Support,
 };
 use crate::platforms::{Act, LogLine, LogQuery, Observe, PlatformError, Progress, Result};
 use crate::keeper;
@@ -399,10 +399,13 @@ impl Act for Local {
         let limit = spec
             .health
             .as_ref()
-            .map_or(Health::default_timeout(), |health| health.timeout);
-        match tokio::time::timeout(limit.0, Self::healthy(&client, name, object)).await {
+            .map_or(Health::default_timeout().0, Health::time_to_ready);
+        match tokio::time::timeout(limit, Self::healthy(&client, name, object)).await {
             Ok(result) => result,
-            Err(_) => Err(PlatformError::new(format!("not healthy after {limit}"))),
+            Err(_) => {
+                let limit = HumanDuration(limit);
+                Err(PlatformError::new(format!("not healthy after {limit}")))
+            }
         }
     }
 

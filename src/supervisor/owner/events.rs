@@ -3,19 +3,22 @@
 
 use super::*;
 use crate::keeper::Stream;
-use crate::supervisor::probe::Report;
+use crate::model::Watchdog;
+use crate::supervisor::spawn::SpawnError;
 
 impl Owner {
     pub(super) async fn event(&mut self, event: Event) {
         match event {
             Event::Need(name, result) => self.need_came(&name, result).await,
+            // Only what is shown of the wait has changed.
+            Event::NeedMoved => {}
             Event::Ended => self.ended().await,
             Event::Report(report) => self.reported(report),
             Event::Deadline => self.deadline_passed(),
             Event::Due => {
                 let gated = matches!(&self.phase, Phase::BackingOff(Retry { gated: true, .. }));
-                self.restarts = self.restarts.saturating_add(1);
-                self.row = self.row.saturating_add(1);
+                let restart = &self.record.definition.restart;
+                self.history.count(restart, jiff::Timestamp::now());
                 let origin = Origin::BroughtBack;
                 self.begin(origin, gated).await;
             }
@@ -49,9 +52,13 @@ impl Owner {
             attempt,
             needs: Default::default(),
             names: Default::default(),
+            watched: Default::default(),
         };
         for (need, condition) in sandbox::conditions(&self.record.definition) {
             waiting.names.insert(need.clone());
+            if let Some(handle) = self.sandbox.handle(&need) {
+                waiting.watched.insert(need.clone(), handle.object);
+            }
             let ensuring = self.sandbox.clone().ensure(need.clone(), condition, origin);
             waiting
                 .needs
@@ -100,7 +107,11 @@ impl Owner {
             let refusal = Refusal::start_failed(format!("port {port} is already in use{by}"));
             return self.fail(Ending::Hindered, attempt, refusal);
         }
-        let (process, prepared) = match self.spawn(&spec, attempt).await {
+        let Spawned {
+            process,
+            prepared,
+            notify,
+        } = match self.spawn(&spec, attempt).await {
             Ok(spawned) => spawned,
             Err(error) => {
                 self.clear_identity();
@@ -108,36 +119,35 @@ impl Owner {
                 return self.fail(Ending::Unspawnable, attempt, refusal);
             }
         };
-        self.record.error = None;
+        let illness = self.illness.take();
+        self.record.error = illness.map(|illness| format!("{illness}; restarted"));
         self.running_revision = Some(self.record.revision);
         let task = spec.kind == ServiceKind::Task;
-        let prober = spec.health.as_ref().filter(|_| !task).map(|health| {
-            Prober::start(health, Before::Starting, prepared.clone(), process.seen())
-        });
         let timeout = spec.timeout.filter(|_| task);
-        let ready = prober.is_none() && !task;
         self.phase = Phase::Up(Box::new(Up {
             process,
             executed: Arc::new(spec),
-            prepared: Some(prepared),
-            prober,
+            prepared,
+            prober: None,
             stage: Stage::Starting,
             message: None,
+            status: None,
+            notify,
+            watched: false,
             deadline: timeout.and_then(|limit| Instant::now().checked_add(limit.0)),
             then: Then::Rest,
             attempt,
         }));
-        if ready {
-            self.become_ready();
-        }
+        self.probe();
     }
 
     async fn spawn(
         &mut self,
         spec: &ServiceSpec,
         attempt: Attempt,
-    ) -> Result<(Process, Arc<Prepared>), SpawnError> {
-        let prepared = self.prepare(spec)?;
+    ) -> Result<Spawned, SpawnError> {
+        let notify = self.notify_socket(spec)?;
+        let prepared = self.prepare(spec, notify.as_ref())?;
         let keeper = self.sandbox.keeper.clone();
         let id = keeper.next_id();
         let streams = [Stream::Null, Stream::Pipe, Stream::Pipe];
@@ -146,34 +156,44 @@ impl Owner {
         let hand = Hand::of_execution(self, id, spec, attempt);
         self.note = serde_json::to_string(&hand).unwrap_or_default();
         request.note = Some(self.note.clone());
+        self.keep_socket(notify.as_ref().map(|(socket, _)| socket))?;
         let spawned = keeper.spawn(request, Vec::new()).await;
         let child = spawned.map_err(SpawnError::Keeper)??;
         let pid = child.pid;
         let adopted = self.adopt(child, spec);
         // What is not listened to must not run.
-        let process = adopted.inspect_err(|_| os::kill_group(pid)).map_err(SpawnError::Log)?;
+        let process = adopted
+            .inspect_err(|_| os::kill_group(pid))
+            .map_err(SpawnError::Log)?;
         if let Some(running) = process.running()
             && let Err(error) = self.sandbox.store.note_running(&self.name, &running)
         {
             tracing::warn!(service = %self.name, %error, "its process is not noted");
         }
-        Ok((process, prepared))
+        Ok(Spawned {
+            process,
+            prepared,
+            notify: notify.map(|(socket, _)| socket),
+        })
     }
 
-    pub(super) fn prepare(&self, spec: &ServiceSpec) -> Result<Arc<Prepared>, SpawnError> {
+    /// Fills a definition in.
+    pub(super) fn prepare(
+        &self,
+        spec: &ServiceSpec,
+        notify: Option<&(Arc<NotifySocket>, Watchdog)>,
+    ) -> Result<Arc<Prepared>, SpawnError> {
         let prepared = Prepared::new(spec, &self.secrets, &self.sandbox.base)?;
-        let (name, value) = self.sandbox.mark(&self.name);
-        Ok(Arc::new(prepared.with_env(name, value)))
+        let mut more = vec![self.sandbox.mark(&self.name)];
+        if let Some((socket, watchdog)) = notify {
+            more.extend(probe::environment(socket, *watchdog));
+        }
+        Ok(Arc::new(prepared.with_env(more)))
     }
 
+    /// Begins to listen to a process.
     pub(super) fn adopt(&self, child: Child, spec: &ServiceSpec) -> std::io::Result<Process> {
-        let looked_for = match &spec.health {
-            Some(Health {
-                probe: Probe::Log { contains },
-                ..
-            }) => Some(contains.clone()),
-            _ => None,
-        };
+        let looked_for = health::looked_for(spec);
         let tick = self.tick.clone();
         let (name, value) = self.sandbox.mark(&self.name);
         let mark = Some(format!("{name}={value}"));
@@ -184,39 +204,6 @@ impl Owner {
     fn clear_identity(&self) {
         if let Err(error) = self.sandbox.store.clear_running(&self.name) {
             tracing::warn!(service = %self.name, %error, "a stale identity is left");
-        }
-    }
-
-    pub(super) fn become_ready(&mut self) {
-        if let Phase::Up(up) = &mut self.phase {
-            up.stage = Stage::Ready {
-                since: Instant::now(),
-            };
-            up.message = None;
-        }
-    }
-
-    fn reported(&mut self, report: Report) {
-        let Phase::Up(up) = &mut self.phase else {
-            return;
-        };
-        match (report, up.stage) {
-            (Report::Waiting(text), Stage::Starting) => up.message = Some(text),
-            (Report::Ready, Stage::Starting) => self.become_ready(),
-            (Report::TimedOut(text), Stage::Starting) => {
-                let refusal = Refusal::new(504, "health_timeout", text);
-                self.begin_stop(Then::Fail(refusal));
-            }
-            (Report::Sick(text), Stage::Ready { since } | Stage::Unhealthy { since }) => {
-                up.stage = Stage::Unhealthy { since };
-                up.message = Some(text);
-            }
-            (Report::Well, Stage::Unhealthy { since }) => {
-                up.stage = Stage::Ready { since };
-                up.message = None;
-            }
-            // Late: the stage has moved on.
-            _ => {}
         }
     }
 
@@ -263,10 +250,9 @@ impl Owner {
             (Stage::Ready { .. } | Stage::Unhealthy { .. }, true) => Ending::Clean,
             (Stage::Ready { .. } | Stage::Unhealthy { .. }, false) => Ending::Crash,
         };
-        if let Stage::Ready { since } | Stage::Unhealthy { since } = stage
-            && since.elapsed() >= policy::FORGIVEN_AFTER
-        {
-            self.row = 0;
+        if let Stage::Ready { since } | Stage::Unhealthy { since } = stage {
+            let restart = &self.record.definition.restart;
+            self.history.was_ready(restart, since.elapsed());
         }
         let task = attempt.kind == ServiceKind::Task;
         if clean && (task || ending == Ending::Clean) {
@@ -294,12 +280,18 @@ impl Owner {
                 refusal.log_tail = self.log_tail(started_at).await;
                 self.fail(Ending::Hindered, attempt, refusal);
             }
+            Then::Heal(text) => {
+                self.illness = Some(text.clone());
+                let mut refusal = Refusal::start_failed(text);
+                refusal.log_tail = self.log_tail(started_at).await;
+                self.fail(Ending::Unhealthy, attempt, refusal);
+            }
         }
     }
 
     /// A try, or a process, has come to its end: answers those who waited for it and does what the
     /// policy says.
-    fn fail(&mut self, ending: Ending, attempt: Attempt, refusal: Refusal) {
+    fn fail(&mut self, ending: Ending, attempt: Attempt, mut refusal: Refusal) {
         let definition = &self.record.definition;
         let requested = attempt.origin != Origin::BroughtBack;
         let next = policy::next(
@@ -307,7 +299,8 @@ impl Owner {
             &definition.restart,
             ending,
             requested,
-            self.row,
+            &self.history,
+            jiff::Timestamp::now(),
         );
         match next {
             Next::Completed | Next::Stopped => {
@@ -319,7 +312,10 @@ impl Owner {
                 self.rest(rest);
                 return self.answer_starters();
             }
-            Next::Failed => {
+            Next::Failed | Next::GivenUp(_) => {
+                if let Next::GivenUp(why) = next {
+                    refusal.message = format!("{}; {why}", refusal.message);
+                }
                 self.record.error = Some(refusal.message.clone());
                 self.rest(Rest::Failed);
             }
@@ -332,6 +328,7 @@ impl Owner {
                     due_at: after(delay),
                     gated: matches!(refusal.code, "dependency_failed" | "dependency_not_found"),
                 });
+                return self.refuse_askers(&refusal);
             }
         }
         self.refuse_starters(&refusal);
@@ -343,17 +340,26 @@ impl Owner {
     }
 
     pub(super) fn refuse_starters(&mut self, refusal: &Refusal) {
-        for (_, reply) in self.starters.drain(..) {
-            self.answers.push((reply, Err(refusal.clone())));
+        for starter in self.starters.drain(..) {
+            self.answers.push((starter.reply, Err(refusal.clone())));
+        }
+    }
+
+    /// Tells those on whose behalf somebody waits for an answer. Services that come back by themselves
+    /// go on waiting for the next try.
+    fn refuse_askers(&mut self, refusal: &Refusal) {
+        let asks = |starter: &mut Starter| starter.origin != Origin::BroughtBack;
+        for starter in self.starters.extract_if(.., asks) {
+            self.answers.push((starter.reply, Err(refusal.clone())));
         }
     }
 
     /// Answers those whose wish has come true.
     pub(super) fn answer_starters(&mut self) {
-        for (until, reply) in std::mem::take(&mut self.starters) {
-            match self.verdict(until) {
-                Some(answer) => self.answers.push((reply, answer)),
-                None => self.starters.push((until, reply)),
+        for starter in std::mem::take(&mut self.starters) {
+            match self.verdict(starter.until) {
+                Some(answer) => self.answers.push((starter.reply, answer)),
+                None => self.starters.push(starter),
             }
         }
     }
@@ -399,6 +405,13 @@ impl Owner {
             (Phase::Down(_), _) => Some(Ok(())),
         }
     }
+}
+
+/// What a program was executed as.
+struct Spawned {
+    process: Process,
+    prepared: Arc<Prepared>,
+    notify: Option<Arc<NotifySocket>>,
 }
 
 async fn log_tail(sandbox: Arc<Sandbox>, name: ServiceName, since: jiff::Timestamp) -> Vec<String> {

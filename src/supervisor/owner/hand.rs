@@ -2,6 +2,7 @@
 //! service is in its life, and the secrets it was given. The keeper holds it, in memory only.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -13,13 +14,14 @@ use super::phase::{Attempt, Phase, Rest, Retry, Stage, Then};
 use super::{Owner, Refusal};
 use crate::keeper::{Child, ChildId};
 use crate::model::{Secrets, ServiceSpec};
+use crate::supervisor::policy::History;
 
 /// All of it.
 #[derive(Serialize, Deserialize)]
 pub(in crate::supervisor) struct Hand {
     secrets: BTreeMap<String, String>,
-    pub restarts: u32,
-    pub row: u32,
+    pub history: History,
+    pub illness: Option<String>,
     pub running_revision: Option<u64>,
     pub phase: HandPhase,
 }
@@ -50,6 +52,8 @@ pub(in crate::supervisor) struct HandUp {
     pub executed: ServiceSpec,
     pub stage: HandStage,
     pub message: Option<String>,
+    pub status: Option<String>,
+    pub watched: bool,
     pub deadline_at: Option<Timestamp>,
     pub then: HandThen,
     pub attempt: Attempt,
@@ -70,12 +74,15 @@ pub(in crate::supervisor) enum HandThen {
     Rest,
     Again,
     Fail(Refusal),
+    Heal(String),
 }
 
 /// What a service's owner takes over from the one before.
 #[derive(Default)]
 pub(in crate::supervisor) struct Inheritance {
     pub hand: Option<Hand>,
+    /// The socket that its process notifies at.
+    pub notify: Option<OwnedFd>,
     pub children: Vec<Child>,
 }
 
@@ -101,11 +108,14 @@ impl Hand {
                     Stage::Stopping => HandStage::Stopping,
                 },
                 message: up.message.clone(),
+                status: up.status.clone(),
+                watched: up.watched,
                 deadline_at: up.deadline.map(at),
                 then: match &up.then {
                     Then::Rest => HandThen::Rest,
                     Then::Again => HandThen::Again,
                     Then::Fail(refusal) => HandThen::Fail(refusal.clone()),
+                    Then::Heal(text) => HandThen::Heal(text.clone()),
                 },
                 attempt: up.attempt,
             })),
@@ -125,6 +135,8 @@ impl Hand {
             executed: executed.clone(),
             stage: HandStage::Starting,
             message: None,
+            status: None,
+            watched: false,
             deadline_at: None,
             then: HandThen::Rest,
             attempt,
@@ -141,8 +153,8 @@ impl Hand {
             secrets: secrets
                 .map(|(name, value)| (name.to_owned(), value.expose_secret().to_owned()))
                 .collect(),
-            restarts: owner.restarts,
-            row: owner.row,
+            history: owner.history.clone(),
+            illness: owner.illness.clone(),
             running_revision: owner.running_revision,
             phase,
         }

@@ -23,16 +23,13 @@ fn state(owner: &Owner) -> ServiceState {
     }
 }
 
-/// What it waits for, or why it failed.
+/// What it waits for, why it failed, or what it says of itself.
 fn message(owner: &Owner) -> Option<String> {
     match &owner.phase {
         Phase::Down(Rest::Stopped | Rest::Completed) => None,
         Phase::Down(Rest::Failed) | Phase::BackingOff(_) => owner.record.error.clone(),
-        Phase::Waiting(waiting) => {
-            let names: Vec<_> = waiting.names.iter().map(|name| name.as_str()).collect();
-            Some(format!("waits for {}", names.join(", ")))
-        }
-        Phase::Up(up) => up.message.clone(),
+        Phase::Waiting(waiting) => Some(waiting.message()),
+        Phase::Up(up) => up.message.clone().or_else(|| up.status.clone()),
     }
 }
 
@@ -48,7 +45,7 @@ pub(super) fn show(owner: &Owner) -> ServiceObject {
     object.last_exit.clone_from(&record.last_exit);
     object.exit_code = record.last_exit.as_ref().map(|exit| exit.code);
     object.signal = record.last_exit.as_ref().and_then(|e| e.signal.clone());
-    object.restart_count = owner.restarts;
+    object.restart_count = owner.history.restarts;
     object.desired = goal_word(record.goal).to_owned();
     object.revision = record.revision;
     match &owner.phase {

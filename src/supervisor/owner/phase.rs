@@ -1,21 +1,24 @@
 //! Where a service is in its life, and what can happen to it there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
+use futures_util::future::select_all;
 use futures_util::stream::FuturesUnordered;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::{Origin, Refusal};
-use crate::model::{ServiceKind, ServiceName, ServiceSpec};
-use crate::supervisor::probe::{Prober, Report};
+use crate::model::{ServiceKind, ServiceName, ServiceSpec, ServiceState};
+use crate::supervisor::probe::{NotifySocket, Prober, Report};
 use crate::supervisor::process::Process;
 use crate::supervisor::spawn::Prepared;
+use crate::supervisor::wire::ServiceObject;
 
 /// Where a service is in its life.
 pub(super) enum Phase {
@@ -59,6 +62,49 @@ pub(super) struct Waiting {
     pub needs: FuturesUnordered<Ensuring>,
     /// Those of `needs` that have not come yet.
     pub names: BTreeSet<ServiceName>,
+    /// What their owners show.
+    pub watched: BTreeMap<ServiceName, watch::Receiver<Arc<ServiceObject>>>,
+}
+
+impl Waiting {
+    /// What is waited for, and why for so long.
+    pub fn message(&self) -> String {
+        let wait = |name: &ServiceName| {
+            let object = self.watched.get(name).map(|object| object.borrow());
+            let error = object
+                .filter(|object| object.state == Some(ServiceState::BackingOff))
+                .and_then(|object| object.error.clone());
+            match error {
+                Some(error) => format!("{name} (tried again after: {error})"),
+                None => name.to_string(),
+            }
+        };
+        let waits: Vec<_> = self.names.iter().map(wait).collect();
+        format!("waits for {}", waits.join(", "))
+    }
+
+    async fn event(&mut self) -> Event {
+        let moves = self.watched.values_mut().map(|object| {
+            Box::pin(async {
+                if object.changed().await.is_err() {
+                    // Deleted, which the need itself tells.
+                    pending::<()>().await;
+                }
+            })
+        });
+        let moves: Vec<_> = moves.collect();
+        let moved = async move {
+            match moves.is_empty() {
+                true => pending().await,
+                false => drop(select_all(moves).await),
+            }
+        };
+        tokio::select! {
+            biased;
+            Some((name, result)) = self.needs.next() => Event::Need(name, result),
+            () = moved => Event::NeedMoved,
+        }
+    }
 }
 
 /// The next try.
@@ -75,12 +121,17 @@ pub(super) struct Up {
     pub process: Process,
     /// The definition that it was executed from.
     pub executed: Arc<ServiceSpec>,
-    /// The same, filled in; absent if that can no longer be done.
-    pub prepared: Option<Arc<Prepared>>,
+    pub prepared: Arc<Prepared>,
     pub prober: Option<Prober>,
     pub stage: Stage,
     /// Why it is not ready.
     pub message: Option<String>,
+    /// What it says of itself.
+    pub status: Option<String>,
+    /// Where it says that, if it does.
+    pub notify: Option<Arc<NotifySocket>>,
+    /// Whether it has ever sent `WATCHDOG=1`.
+    pub watched: bool,
     /// While stopping: when the grace period ends. Else: when a task has run for too long.
     pub deadline: Option<Instant>,
     /// While stopping: what comes next.
@@ -110,6 +161,8 @@ pub(super) enum Then {
     Again,
     /// It was stopped because it had failed.
     Fail(Refusal),
+    /// Another start, as its restart rule allows: its health check had failed like this.
+    Heal(String),
 }
 
 /// What can happen to a service without anybody asking for it.
@@ -117,6 +170,8 @@ pub(super) enum Then {
 pub(super) enum Event {
     /// A need has come up, or has failed to.
     Need(ServiceName, Result<(), Refusal>),
+    /// What the owner of a need shows has changed.
+    NeedMoved,
     /// The main process has ended.
     Ended,
     /// The prober has found something out.
@@ -132,10 +187,7 @@ impl Phase {
     pub(super) async fn event(&mut self) -> Event {
         match self {
             Self::Down(_) => pending().await,
-            Self::Waiting(waiting) => match waiting.needs.next().await {
-                Some((name, result)) => Event::Need(name, result),
-                None => pending().await,
-            },
+            Self::Waiting(waiting) => waiting.event().await,
             Self::BackingOff(retry) => {
                 sleep_until(retry.due).await;
                 Event::Due

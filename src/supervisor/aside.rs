@@ -1,0 +1,67 @@
+//! A program that runs beside the services, for as long as somebody waits for it: a probe, an exec, a hook.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use super::os;
+use super::spawn::{Prepared, SpawnError};
+use crate::keeper::{Child, End, Keeper, Stream};
+
+/// One such program. When dropped, it is killed with everything in its session.
+#[derive(Debug)]
+pub(super) struct Aside {
+    child: Child,
+    start_time: Option<u64>,
+}
+
+impl Aside {
+    /// Executes it. `given` are the descriptors for the streams that are [`Stream::Given`].
+    pub(super) async fn start(
+        keeper: &Keeper,
+        prepared: &Prepared,
+        streams: [Stream; 3],
+        given: Vec<OwnedFd>,
+    ) -> Result<Self, SpawnError> {
+        let request = prepared.spawn(keeper.next_id(), String::new(), streams);
+        let spawned = keeper.spawn(request, given).await;
+        let child = spawned.map_err(SpawnError::Keeper)??;
+        Ok(Self {
+            start_time: os::start_time(child.pid),
+            child,
+        })
+    }
+
+    /// Its number among this machine's processes.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.pid
+    }
+
+    /// Our end of a piped stream; once.
+    pub(super) fn end_of(&mut self, stream: usize) -> Option<OwnedFd> {
+        self.child.ends.get_mut(stream).and_then(Option::take)
+    }
+
+    /// How it ended, once it has. Cancel-safe.
+    pub(super) async fn ended(&mut self) -> End {
+        self.child.ended().await
+    }
+
+    /// Kills what is left of its session, and returns when nothing is.
+    pub(super) async fn clear(&self) -> io::Result<()> {
+        os::kill_session(self.child.pid, self.start_time).await
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        os::kill_group(self.child.pid);
+    }
+}
+
+/// What a shell calls it: the code, or 128 + the number of the signal.
+pub(super) fn code_of(end: End) -> i32 {
+    match end {
+        End::Exited(code) => code,
+        End::Killed(signal) => 128 + signal,
+    }
+}
