@@ -188,7 +188,10 @@ impl Children {
     /// After children have ended: notes how, tells the supervisor, reaps those who are nobody's.
     pub(super) fn ended(&mut self) {
         let pids = |child: &Child| (child.end.is_none()).then_some(child.pid);
-        let living = self.children.iter().filter_map(|(id, c)| Some((*id, pids(c)?)));
+        let living = self
+            .children
+            .iter()
+            .filter_map(|(id, c)| Some((*id, pids(c)?)));
         let candidates = self.exits.candidates(living);
         for id in candidates {
             let Some(child) = self.children.get_mut(&id) else {
@@ -253,6 +256,8 @@ fn descriptors(child: &Child) -> io::Result<Vec<OwnedFd>> {
 }
 
 fn dup_all<'a>(descriptors: impl IntoIterator<Item = &'a OwnedFd>) -> io::Result<Vec<OwnedFd>> {
-    let dups = descriptors.into_iter().map(|d| d.as_fd().try_clone_to_owned());
+    let dups = descriptors
+        .into_iter()
+        .map(|d| d.as_fd().try_clone_to_owned());
     dups.collect()
 }

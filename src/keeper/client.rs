@@ -93,7 +93,9 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         self.keeper.0.pending().ends.remove(&self.id);
-        let _ = self.keeper.tell(Request::Release { id: self.id }, Vec::new());
+        let _ = self
+            .keeper
+            .tell(Request::Release { id: self.id }, Vec::new());
     }
 }
 
@@ -149,14 +151,18 @@ impl Keeper {
     fn child(&self, held: Held, descriptors: Vec<OwnedFd>) -> Child {
         let mut descriptors = descriptors.into_iter();
         let pidfd = held.pidfd.then(|| descriptors.next()).flatten();
-        let pid = pidfd.and_then(|pidfd| os::number_of(&pidfd)).unwrap_or(held.pid);
+        let pid = pidfd
+            .and_then(|pidfd| os::number_of(&pidfd))
+            .unwrap_or(held.pid);
         let (sender, end) = watch::channel(held.end);
         self.0.pending().ends.insert(held.id, sender);
         Child {
             key: held.key,
             pid,
             started_at: held.started_at,
-            ends: held.piped.map(|piped| piped.then(|| descriptors.next()).flatten()),
+            ends: held
+                .piped
+                .map(|piped| piped.then(|| descriptors.next()).flatten()),
             id: held.id,
             end,
             keeper: self.clone(),

@@ -42,7 +42,13 @@ const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
 /// Where root could change the machine, or read its memory, through `/proc`.
 const PROC_READ_ONLY: [&str; 5] = ["sys", "sysrq-trigger", "irq", "bus", "fs"];
-const PROC_MASKED: [&str; 5] = ["kcore", "keys", "timer_list", "latency_stats", "sched_debug"];
+const PROC_MASKED: [&str; 5] = [
+    "kcore",
+    "keys",
+    "timer_list",
+    "latency_stats",
+    "sched_debug",
+];
 
 /// Forks a process into new namespaces, where it is number 1. Returns its number out here; 0 in there.
 ///
@@ -65,7 +71,10 @@ pub(super) fn fork_enclosed() -> io::Result<u32> {
 /// Gives a process in a new user namespace the same users and groups as out here, as far as this process may.
 pub(super) fn map_users(pid: u32) -> io::Result<()> {
     let of = |name: &str| format!("/proc/{pid}/{name}");
-    let own = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    let own = (
+        nix::unistd::geteuid().as_raw(),
+        nix::unistd::getegid().as_raw(),
+    );
     if own.0 == 0 {
         for name in ["uid_map", "gid_map"] {
             let outside = fs::read_to_string(format!("/proc/self/{name}"))?;
@@ -208,7 +217,12 @@ fn make_place(at: &Path, original: &Path) -> io::Result<()> {
     if at.exists() {
         return Ok(());
     }
-    let folders = |path: &Path| fs::DirBuilder::new().recursive(true).mode(0o755).create(path);
+    let folders = |path: &Path| {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(path)
+    };
     match original.is_dir() {
         true => folders(at),
         false => {
@@ -222,8 +236,12 @@ fn clone_tree(path: &Path) -> io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_RECURSIVE;
-    open_tree(rustix::fs::CWD, path, flags)
-        .map_err(|error| io::Error::new(io::Error::from(error).kind(), format!("{}: {error}", path.display())))
+    open_tree(rustix::fs::CWD, path, flags).map_err(|error| {
+        io::Error::new(
+            io::Error::from(error).kind(),
+            format!("{}: {error}", path.display()),
+        )
+    })
 }
 
 fn attach(tree: &OwnedFd, at: &Path) -> io::Result<()> {
@@ -266,7 +284,13 @@ fn make_read_only(tree: &OwnedFd) -> io::Result<()> {
 
 fn empty(at: &Path, options: &str) -> io::Result<()> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    Ok(mount(Some("tmpfs"), at, Some("tmpfs"), flags, Some(options))?)
+    Ok(mount(
+        Some("tmpfs"),
+        at,
+        Some("tmpfs"),
+        flags,
+        Some(options),
+    )?)
 }
 
 /// A `/dev` with devices without side effects, own terminals and own shared memory.
@@ -288,7 +312,13 @@ fn own_devices(dev: &Path, devices: Vec<(&str, OwnedFd)>) -> io::Result<()> {
     fs::create_dir(dev.join("pts"))?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
     let options = "newinstance,ptmxmode=0666,mode=0620";
-    mount(Some("devpts"), &dev.join("pts"), Some("devpts"), flags, Some(options))?;
+    mount(
+        Some("devpts"),
+        &dev.join("pts"),
+        Some("devpts"),
+        flags,
+        Some(options),
+    )?;
     fs::create_dir(dev.join("shm"))?;
     empty(&dev.join("shm"), "mode=1777")
 }
@@ -296,8 +326,9 @@ fn own_devices(dev: &Path, devices: Vec<(&str, OwnedFd)>) -> io::Result<()> {
 /// A `/proc` that shows the processes in here, and through which root cannot reach the machine.
 fn own_proc(proc: &Path, null: &OwnedFd) -> io::Result<()> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(Some("proc"), proc, Some("proc"), flags, None::<&str>)
-        .map_err(|error| io::Error::new(io::Error::from(error).kind(), format!("/proc: {error}")))?;
+    mount(Some("proc"), proc, Some("proc"), flags, None::<&str>).map_err(|error| {
+        io::Error::new(io::Error::from(error).kind(), format!("/proc: {error}"))
+    })?;
     for name in PROC_READ_ONLY {
         let at = proc.join(name);
         if let Ok(tree) = clone_tree(&at) {

@@ -78,7 +78,10 @@ impl Init {
 
     /// Whether it is dead, and so is all that was in there.
     pub(super) fn has_ended(&self) -> bool {
-        !matches!(rustix::process::waitpid(Some(self.pid), WaitOptions::NOHANG), Ok(None))
+        !matches!(
+            rustix::process::waitpid(Some(self.pid), WaitOptions::NOHANG),
+            Ok(None)
+        )
     }
 
     /// Kills all that is in there, and waits until it is gone.
@@ -127,8 +130,8 @@ fn live(mut control: Channel, walls: &Walls, hello: Hello, files: Rlimit) -> io:
     raise_file_limit(files);
     let signals = Signals::new()?;
     let strict = true;
-    let children = enclosure::move_in(walls)
-        .and_then(|()| Children::new(hello, Terms { files, strict }));
+    let children =
+        enclosure::move_in(walls).and_then(|()| Children::new(hello, Terms { files, strict }));
     let mut children = match children {
         Ok(children) => children,
         Err(error) => return say(&mut control, &Word::Failed(error.to_string()), Vec::new()),

@@ -76,7 +76,9 @@ pub(super) fn at(what: &'static str) -> impl Fn(io::Error) -> KeepError {
 /// Keeps the sandbox in `dir` until its supervisor ends in order.
 pub(super) fn run(dir: &Path) -> Result<(), KeepError> {
     let mut folder = Folder::take(dir)?;
-    let settings = folder.settings().map_err(at("sandbox.json cannot be read"))?;
+    let settings = folder
+        .settings()
+        .map_err(at("sandbox.json cannot be read"))?;
     os::adopt_orphans().map_err(at("orphans cannot be adopted"))?;
     let signals = Signals::new().map_err(at("signals"))?;
     let files = getrlimit(Resource::Nofile);
@@ -205,7 +207,10 @@ impl Keeper {
                     children.ended();
                 }
                 children.converse();
-                let supervisor = self.supervisor.as_ref().map(|s| s.pid.as_raw_nonzero().get());
+                let supervisor = self
+                    .supervisor
+                    .as_ref()
+                    .map(|s| s.pid.as_raw_nonzero().get());
                 let supervisor = supervisor.and_then(|pid| u32::try_from(pid).ok());
                 children.tidy(supervisor.as_slice());
             }
@@ -216,7 +221,10 @@ impl Keeper {
     fn wait(&self) -> io::Result<()> {
         let mut waited = vec![PollFd::new(&self.signals.reader, PollFlags::IN)];
         if let Some(supervisor) = &self.supervisor {
-            waited.push(PollFd::from_borrowed_fd(supervisor.control.as_fd(), PollFlags::IN));
+            waited.push(PollFd::from_borrowed_fd(
+                supervisor.control.as_fd(),
+                PollFlags::IN,
+            ));
         }
         let children = self.children.as_ref();
         if let Some((socket, full)) = children.and_then(Children::channel) {
@@ -243,7 +251,8 @@ impl Keeper {
             Ok(pid) => pid,
             Err(error) if self.program.take().is_some() => {
                 tracing::error!(%error, "the new program cannot be executed; goes on with the old one");
-                self.execute(&theirs, &their_control).map_err(at("the supervisor"))?
+                self.execute(&theirs, &their_control)
+                    .map_err(at("the supervisor"))?
             }
             Err(error) => return Err(KeepError::Io("the supervisor", error)),
         };
@@ -281,7 +290,11 @@ impl Keeper {
             journal: self.journal.as_raw_fd(),
         };
         let own = Path::new("/proc/self/exe");
-        let own = if own.exists() { own.to_owned() } else { std::env::current_exe()? };
+        let own = if own.exists() {
+            own.to_owned()
+        } else {
+            std::env::current_exe()?
+        };
         let mut command = Command::new(self.program.as_ref().unwrap_or(&own));
         command
             .arg0("gabion")
@@ -349,7 +362,10 @@ impl Keeper {
             return Ok(false);
         };
         self.listen_to_supervisor();
-        let ready = self.supervisor.take().is_some_and(|supervisor| supervisor.ready);
+        let ready = self
+            .supervisor
+            .take()
+            .is_some_and(|supervisor| supervisor.ready);
         if status.exit_status() == Some(0) {
             return Ok(true);
         }
@@ -366,7 +382,11 @@ impl Keeper {
             }
         }
         let lived = since.elapsed().as_millis();
-        tracing::warn!(?status, lived_ms = lived, "the supervisor has died; starts another");
+        tracing::warn!(
+            ?status,
+            lived_ms = lived,
+            "the supervisor has died; starts another"
+        );
         Ok(false)
     }
 

@@ -94,7 +94,9 @@ fn number(pid: u32) -> Option<Pid> {
 /// A handle of a child that was not reaped yet.
 pub(super) fn pidfd(pid: u32) -> Option<OwnedFd> {
     let opened = rustix::process::pidfd_open(number(pid)?, PidfdFlags::empty());
-    opened.inspect_err(|error| tracing::error!(pid, %error, "no handle of a child")).ok()
+    opened
+        .inspect_err(|error| tracing::error!(pid, %error, "no handle of a child"))
+        .ok()
 }
 
 /// How a child ended, if it has. It stays to be reaped.
@@ -122,7 +124,9 @@ fn children() -> Vec<u32> {
     let list = std::fs::read_to_string(format!("/proc/self/task/{own}/children"))
         // In a namespace of its own, where `self` is not `own` until `/proc` is mounted anew.
         .unwrap_or_default();
-    list.split_ascii_whitespace().filter_map(|n| n.parse().ok()).collect()
+    list.split_ascii_whitespace()
+        .filter_map(|n| n.parse().ok())
+        .collect()
 }
 
 /// Takes the orphans that have ended from the list of processes.
@@ -258,5 +262,8 @@ pub(super) fn number_of(pidfd: &OwnedFd) -> Option<u32> {
 
 /// A file that no folder has.
 pub(super) fn memory_file() -> io::Result<OwnedFd> {
-    Ok(rustix::fs::memfd_create("gabion", rustix::fs::MemfdFlags::CLOEXEC)?)
+    Ok(rustix::fs::memfd_create(
+        "gabion",
+        rustix::fs::MemfdFlags::CLOEXEC,
+    )?)
 }

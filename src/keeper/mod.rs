@@ -7,13 +7,15 @@
 
 mod children;
 mod client;
-mod enclosure;
 mod folder;
 mod init;
 mod keep;
 mod launch;
 mod program;
 mod wire;
+
+#[cfg_attr(not(target_os = "linux"), path = "no_enclosure.rs")]
+mod enclosure;
 
 #[cfg(target_os = "linux")]
 #[path = "linux.rs"]
@@ -28,8 +30,8 @@ use std::process::ExitCode;
 pub use client::{Child, Keeper, Legacy, Superior};
 pub(crate) use folder::{LOCK, SOCKET, SPEC};
 pub use keep::{Inherited, KeepError};
-pub use launch::{LaunchError, launch};
 pub(crate) use launch::READY;
+pub use launch::{LaunchError, launch};
 pub(crate) use os::SocketPath;
 pub use wire::{ChildId, End, Hello, Identity, Obstacle, Spawn, Stream};
 

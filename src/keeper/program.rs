@@ -265,12 +265,24 @@ mod tests {
             strict: false,
         };
         for (request, part) in [
-            (request("nodde", dir.path()), "`nodde` was not found in PATH"),
+            (
+                request("nodde", dir.path()),
+                "`nodde` was not found in PATH",
+            ),
             (request("./nodde", dir.path()), "`./nodde` does not exist"),
-            (request("./plain", dir.path()), "`./plain`: permission denied"),
+            (
+                request("./plain", dir.path()),
+                "`./plain`: permission denied",
+            ),
             (path, "`sh` was not found in PATH"),
-            (request("sh", &dir.path().join("gone")), "gone` does not exist"),
-            (request("sh", &dir.path().join("plain")), "plain` is not a folder"),
+            (
+                request("sh", &dir.path().join("gone")),
+                "gone` does not exist",
+            ),
+            (
+                request("sh", &dir.path().join("plain")),
+                "plain` is not a folder",
+            ),
         ] {
             let error = execute(&request, Vec::new(), &terms).err().unwrap();
             assert!(error.to_string().contains(part), "{error}");

@@ -320,7 +320,9 @@ impl Channel {
     }
 
     /// The next whole message that was read, with its descriptors.
-    pub fn next<T: serde::de::DeserializeOwned>(&mut self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+    pub fn next<T: serde::de::DeserializeOwned>(
+        &mut self,
+    ) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
         let Some((header, rest)) = self.inbox.split_at_checked(HEADER) else {
             return Ok(None);
         };
@@ -366,9 +368,14 @@ mod tests {
         let (mut one, mut other) = (Channel::new(one).unwrap(), Channel::new(other).unwrap());
         let long = "x".repeat(1 << 20);
         let (reader, writer) = std::io::pipe().unwrap();
-        one.send(&Request::Drop { key: long.clone() }, vec![]).unwrap();
+        one.send(&Request::Drop { key: long.clone() }, vec![])
+            .unwrap();
         let note = String::new();
-        let keep = Request::Keep { key: "a".into(), note, descriptors: 1 };
+        let keep = Request::Keep {
+            key: "a".into(),
+            note,
+            descriptors: 1,
+        };
         one.send(&keep, vec![writer.into()]).unwrap();
         let mut got = Vec::new();
         while got.len() < 2 {
@@ -381,7 +388,11 @@ mod tests {
         let (Request::Keep { .. }, descriptors) = got.pop().unwrap() else {
             panic!("another message");
         };
-        std::io::Write::write_all(&mut std::fs::File::from(descriptors.into_iter().next().unwrap()), b"hi").unwrap();
+        std::io::Write::write_all(
+            &mut std::fs::File::from(descriptors.into_iter().next().unwrap()),
+            b"hi",
+        )
+        .unwrap();
         assert_eq!(std::io::read_to_string(reader).unwrap(), "hi");
         let (Request::Drop { key }, _) = got.pop().unwrap() else {
             panic!("another message");

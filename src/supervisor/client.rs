@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
 use super::logs;
-use crate::keeper::SocketPath;
 use super::wire::{self, ErrorBody, ServiceObject};
+use crate::keeper::SocketPath;
 use crate::model::{Secrets, ServiceName, ServiceSpec};
 use crate::platforms::{LogLine, LogQuery};
 

@@ -19,9 +19,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use self::phase::{Attempt, Event, Phase, Rest, Retry, Stage, Then, Up, Waiting};
 use self::hand::Hand;
 pub(super) use self::hand::Inheritance;
+use self::phase::{Attempt, Event, Phase, Rest, Retry, Stage, Then, Up, Waiting};
 pub(super) use self::refusal::Refusal;
 use super::policy::{self, Ending, History, Next};
 use super::probe::{Before, Begin, Means, NotifySocket, Prober};

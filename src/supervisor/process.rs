@@ -61,9 +61,8 @@ impl Process {
     ) -> io::Result<Self> {
         let writer = Writer::open(store.dir(), name)?;
         let [_, stdout, stderr] = &mut child.ends;
-        let receiver = |end: &mut Option<OwnedFd>| {
-            end.take().map(pipe::Receiver::from_owned_fd).transpose()
-        };
+        let receiver =
+            |end: &mut Option<OwnedFd>| end.take().map(pipe::Receiver::from_owned_fd).transpose();
         let pipes = [receiver(stdout)?, receiver(stderr)?];
         let Watched { looked_for, tick } = watched;
         let output = Output::start(writer, pipes, looked_for, tick);

@@ -117,7 +117,9 @@ impl Sandbox {
     }
 
     fn inherited(&self) -> MutexGuard<'_, BTreeSet<ServiceName>> {
-        self.inherited.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inherited
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The owner of one service.

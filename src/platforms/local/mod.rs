@@ -16,13 +16,13 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use crate::event::Failure;
+use crate::keeper;
 use crate::model::{
     Capabilities, Health, HumanDuration, Isolation, Listing, ObservedSandbox, ObservedService,
     SandboxName, SandboxSpec, SandboxState, Scope, Secrets, ServiceAddress, ServiceName,
     ServiceSpec, ServiceState, Support,
 };
 use crate::platforms::{Act, LogLine, LogQuery, Observe, PlatformError, Progress, Result};
-use crate::keeper;
 use crate::supervisor::{self, Client, ClientError, ServiceObject, Until};
 use folder::{Folder, Stacks};
 use futures_util::future;
@@ -154,8 +154,7 @@ impl Local {
             return Ok(());
         }
         let launched = keeper::launch(&self.program, folder.path()).await;
-        launched
-            .map_err(|error| PlatformError::new(format!("the sandbox did not start: {error}")))
+        launched.map_err(|error| PlatformError::new(format!("the sandbox did not start: {error}")))
     }
 
     async fn read(&self, folder: &Folder) -> Result<Option<ObservedSandbox>> {

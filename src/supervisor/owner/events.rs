@@ -141,11 +141,7 @@ impl Owner {
         self.probe();
     }
 
-    async fn spawn(
-        &mut self,
-        spec: &ServiceSpec,
-        attempt: Attempt,
-    ) -> Result<Spawned, SpawnError> {
+    async fn spawn(&mut self, spec: &ServiceSpec, attempt: Attempt) -> Result<Spawned, SpawnError> {
         let notify = self.notify_socket(spec)?;
         let prepared = self.prepare(spec, notify.as_ref())?;
         let keeper = self.sandbox.keeper.clone();

@@ -110,7 +110,16 @@ impl Refusal {
 
 /// The codes that a note for the next supervisor can hold.
 fn code<'de, D: Deserializer<'de>>(from: D) -> Result<&'static str, D::Error> {
-    const CODES: [&str; 5] = ["health_timeout", "timeout", "start_failed", "conflict", "unhealthy"];
+    const CODES: [&str; 5] = [
+        "health_timeout",
+        "timeout",
+        "start_failed",
+        "conflict",
+        "unhealthy",
+    ];
     let text = String::deserialize(from)?;
-    Ok(CODES.into_iter().find(|code| *code == text).unwrap_or("internal"))
+    Ok(CODES
+        .into_iter()
+        .find(|code| *code == text)
+        .unwrap_or("internal"))
 }

@@ -309,7 +309,9 @@ impl Task {
             }
             // It keeps to the limit itself, so that what was said until then is told.
             Probe::Exec { argv } => {
-                let Means { keeper, prepared, .. } = &self.means;
+                let Means {
+                    keeper, prepared, ..
+                } = &self.means;
                 exec::attempt(keeper, prepared, argv, answers, limit).await
             }
             // There is nothing to ask: it is waited for.

@@ -1,0 +1,139 @@
+//! The same as `linux.rs` with what every Unix has. Weaker: orphans go to the system, and nothing dies with
+//! the keeper by itself.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::libc;
+use nix::unistd::Gid;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions};
+
+use super::folder::SOCKET;
+use super::wire::{ChildId, End};
+
+/// The path of a sandbox's socket. The system limits its length to about 100 bytes.
+#[derive(Debug)]
+pub(crate) struct SocketPath(PathBuf);
+
+impl SocketPath {
+    pub(crate) fn open(dir: &Path) -> io::Result<Self> {
+        dir.metadata()?;
+        Ok(Self(dir.join(SOCKET)))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+/// Every child has to be asked.
+#[derive(Debug)]
+pub(super) struct Exits;
+
+impl Exits {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    pub(super) fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    pub(super) fn add(&self, _: ChildId, _: Option<&OwnedFd>) {}
+
+    pub(super) fn remove(&self, _: Option<&OwnedFd>) {}
+
+    pub(super) fn candidates(&self, living: impl Iterator<Item = (ChildId, u32)>) -> Vec<ChildId> {
+        living.map(|(id, _)| id).collect()
+    }
+}
+
+fn number(pid: u32) -> Option<Pid> {
+    i32::try_from(pid).ok().and_then(Pid::from_raw)
+}
+
+/// There are no handles here.
+pub(super) fn pidfd(_: u32) -> Option<OwnedFd> {
+    None
+}
+
+/// There are no handles here.
+pub(super) fn number_of(_: &OwnedFd) -> Option<u32> {
+    None
+}
+
+/// How a child ended, if it has. It stays to be reaped.
+pub(super) fn peek_end(pid: u32) -> Option<End> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    let status = rustix::process::waitid(WaitId::Pid(number(pid)?), options).ok()??;
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Some(End::Exited(code)),
+        (None, Some(signal)) => Some(End::Killed(signal)),
+        (None, None) => None,
+    }
+}
+
+/// Takes a child that has ended from the list of processes. One that lives is left.
+pub(super) fn reap(pid: u32) {
+    if let Some(pid) = number(pid) {
+        // One that was reaped already is no concern.
+        let _ = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG);
+    }
+}
+
+/// Orphans are the system's.
+pub(super) fn reap_all_but(_: &BTreeSet<u32>) {}
+
+/// Kills a process group at once.
+pub(super) fn kill_group(leader: u32) {
+    if let Some(group) = number(leader) {
+        // A group that is not there any more is what is wanted.
+        let _ = rustix::process::kill_process_group(group, Signal::KILL);
+    }
+}
+
+/// Orphans are not known here.
+pub(super) fn kill_children() {}
+
+/// Orphans go to the system here.
+pub(super) fn adopt_orphans() -> io::Result<()> {
+    Ok(())
+}
+
+/// There is no such request here: the supervisor sees to it.
+pub(super) fn die_with_parent(_: Pid) -> io::Result<()> {
+    Ok(())
+}
+
+/// Lets the program that is executed next have nothing but the standard streams, whatever this process
+/// was itself given. To be called between fork and exec.
+pub(super) fn close_others_on_exec() -> io::Result<()> {
+    const MOST: u64 = 1 << 16;
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let last = limit.unwrap_or(MOST).min(MOST) as i32;
+    for descriptor in 3..last {
+        // SAFETY: changes a flag of a descriptor, or fails for one that is not open.
+        unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
+    Ok(())
+}
+
+/// Changing supplementary groups is not portable; they stay as they are.
+pub(super) fn set_groups(_: &[Gid]) -> io::Result<()> {
+    Ok(())
+}
+
+/// There are no namespaces here.
+pub(super) fn give_up_privileges() -> io::Result<()> {
+    Ok(())
+}
+
+/// The system decides.
+pub(super) fn hide_memory() {}
+
+/// A file that no folder has.
+pub(super) fn memory_file() -> io::Result<OwnedFd> {
+    Ok(tempfile::tempfile()?.into())
+}
