@@ -7,6 +7,7 @@ mod address;
 mod capability;
 mod desired;
 mod duration;
+mod limits;
 mod need;
 mod observed;
 mod sandbox;
@@ -17,12 +18,13 @@ pub use address::{Address, AddressError, NAME_RULE, SandboxName, ServiceAddress,
 pub use capability::{Capabilities, Scope, Support};
 pub use desired::{Desired, DesiredSandbox, WatchAction, WatchRule};
 pub use duration::{HumanDuration, show_duration};
+pub use limits::{Cores, Limits};
 pub use need::{Condition, Need, NeedTarget};
 pub use observed::{
     Definition, Exit, Isolation, Listing, Observed, ObservedSandbox, ObservedService, SandboxState,
     ServiceState,
 };
-pub use sandbox::{IsolationWish, SandboxGoal, SandboxSpec};
+pub use sandbox::{CheckpointSettings, IsolationWish, Repo, SandboxGoal, SandboxSpec};
 pub use secrets::{MissingSecret, Secrets, digest};
 pub use service::{
     Health, Probe, Program, Restart, RestartPolicy, ServiceGoal, ServiceKind, ServiceSpec, Stop,
