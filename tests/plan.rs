@@ -248,6 +248,82 @@ fn a_sandbox_that_needs_another_base() {
     insta::assert_snapshot!(transcript(&plan(&desired(stack), &as_wanted(&old))));
 }
 
+/// The steps of a plan that makes `data` have these fields, by address.
+fn steps_for_sandbox_fields(fields: Value) -> Vec<String> {
+    let old = desired(shop());
+    let mut stack = shop();
+    for (field, value) in fields.as_object().unwrap() {
+        stack["data"][field] = value.clone();
+    }
+    let plan = plan(&desired(stack), &as_wanted(&old));
+    let json = render::json(&plan, None);
+    let actions = json["actions"].as_array().unwrap().iter();
+    actions
+        .map(|action| action["id"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn what_a_sandbox_runs_in_needs_a_restart_of_it() {
+    for fields in [
+        json!({ "isolation": "strict" }),
+        json!({ "hide": ["/root"] }),
+        json!({ "writable": ["/var/tmp"] }),
+        json!({ "memory": 1 << 30 }),
+        json!({ "vcpus": 2 }),
+        json!({ "repo": { "url": "https://example.org/shop.git" } }),
+    ] {
+        let steps = steps_for_sandbox_fields(fields.clone());
+        for step in ["data:stop", "data:update", "data:start", "data/redis:start"] {
+            assert!(steps.contains(&step.to_owned()), "{fields}: {steps:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_only_said_of_a_sandbox_changes_in_place() {
+    for fields in [
+        json!({ "description": "d", "topics": ["t"] }),
+        json!({ "keep_alive": "10m" }),
+        json!({ "checkpoint": { "before": ["sync"], "freeze": true } }),
+    ] {
+        assert_eq!(steps_for_sandbox_fields(fields), ["data:update"]);
+    }
+}
+
+#[test]
+fn limits_and_terminals_need_another_process() {
+    for (field, value) in [
+        ("limits", json!({ "cpu": 1.5 })),
+        (
+            "limits",
+            json!({ "memory": 64 << 20, "files": 64, "processes": 8 }),
+        ),
+        ("tty", json!(true)),
+        ("stdin_open", json!(true)),
+    ] {
+        let old = desired(shop());
+        let mut stack = shop();
+        stack["data"]["services"]["redis"][field] = value;
+        let plan = plan(&desired(stack), &as_wanted(&old));
+        let text = transcript(&plan);
+        assert!(text.contains("data/redis:stop"), "{text}");
+        assert!(text.contains("data/redis:start"), "{text}");
+    }
+}
+
+#[test]
+fn a_password_in_the_url_of_a_repository_is_not_shown() {
+    let old = desired(shop());
+    let mut stack = shop();
+    stack["data"]["repo"] = json!({ "url": "https://me:t0ken@example.org/x.git" });
+    let text = transcript(&plan(&desired(stack), &as_wanted(&old)));
+    assert!(
+        text.contains("https://***@example.org/x.git") && !text.contains("t0ken"),
+        "{text}"
+    );
+}
+
 #[test]
 fn wanted_stopped() {
     let old = desired(shop());

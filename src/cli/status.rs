@@ -13,8 +13,9 @@ use super::address::AddressArg;
 use super::context::{Context, paint, print};
 use super::error::Result;
 use crate::model::{
-    Address, Desired, Exit, Isolation, Listing, Observed, ObservedService, SandboxName,
-    SandboxState, ServiceAddress, ServiceKind, ServiceSpec, ServiceState, show_duration,
+    Address, Desired, Exit, HumanDuration, Isolation, Listing, Observed, ObservedService, Repo,
+    SandboxName, SandboxSpec, SandboxState, ServiceAddress, ServiceKind, ServiceSpec, ServiceState,
+    show_duration,
 };
 
 #[derive(clap::Args)]
@@ -47,7 +48,17 @@ struct SandboxRow {
     /// `running`, `stopped`, `absent` or `unknown`.
     state: &'static str,
     isolation: Option<Isolation>,
+    keeper_pid: Option<u32>,
     supervisor_pid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    topics: Vec<String>,
+    /// Without the password in its URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repo: Option<Repo>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_alive: Option<HumanDuration>,
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
 }
@@ -135,9 +146,17 @@ fn sandbox_row(name: &SandboxName, desired: &Desired, observed: &Observed) -> Sa
         platform: wanted.map_or_else(|| "local".to_owned(), |s| s.spec.platform.clone()),
         state: "absent",
         isolation: None,
+        keeper_pid: None,
         supervisor_pid: None,
+        description: None,
+        topics: Vec::new(),
+        repo: None,
+        keep_alive: None,
         message: None,
     };
+    if let Some(wanted) = wanted {
+        row.describe(&wanted.spec);
+    }
     match observed.sandboxes.get(name) {
         None => {}
         Some(Listing::Unknown { reason }) => {
@@ -151,10 +170,24 @@ fn sandbox_row(name: &SandboxName, desired: &Desired, observed: &Observed) -> Sa
                 SandboxState::Stopped => "stopped",
             };
             row.isolation = Some(sandbox.isolation);
+            row.keeper_pid = sandbox.keeper_pid;
             row.supervisor_pid = sandbox.supervisor_pid;
+            row.describe(&sandbox.spec);
         }
     }
     row
+}
+
+impl SandboxRow {
+    fn describe(&mut self, spec: &SandboxSpec) {
+        self.description.clone_from(&spec.description);
+        self.topics.clone_from(&spec.topics);
+        self.repo = spec.repo.as_ref().map(|repo| Repo {
+            url: repo.shown_url(),
+            ..repo.clone()
+        });
+        self.keep_alive = spec.keep_alive;
+    }
 }
 
 fn service_row(

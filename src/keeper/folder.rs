@@ -98,8 +98,10 @@ impl Folder {
             _ => {}
         }
         let mut writable = vec![workspace];
+        writable.extend(spec.writable);
         writable.retain(|path| path.exists());
-        let hidden = vec![self.home().to_owned()];
+        let mut hidden = spec.hide;
+        hidden.push(self.home().to_owned());
         Ok(Settings {
             wish: spec.isolation,
             walls: Walls {

@@ -121,10 +121,14 @@ impl Used<'_> {
             if only.is_some_and(|only| !only.contains(&name)) || is_off(tree, name, *value) {
                 continue;
             }
+            if name == "vscode" && !tree.entries(*value).is_empty() {
+                // It has become a service, which is checked as one.
+                continue;
+            }
             self.field(name, tree.span(*key), only.is_some(), sink);
-            if name == "isolation" {
+            if let ("isolation" | "vscode", Some(value)) = (name, tree.text(*value)) {
                 // Some can do one value and not the other.
-                let wish = format!("isolation: {}", tree.text(*value).unwrap_or_default());
+                let wish = format!("{name}: {value}");
                 self.field(&wish, tree.span(*key), only.is_some(), sink);
             }
             if name == "health_port" {
@@ -133,10 +137,13 @@ impl Used<'_> {
                     self.field(long, tree.span(*key), false, sink);
                 }
             }
-            if name == "health" {
-                for (inner, _) in tree.entries(*value) {
-                    let name = format!("health.{}", tree.text(*inner).unwrap_or_default());
-                    self.field(&name, tree.span(*inner), false, sink);
+            if let "health" | "limits" | "checkpoint" = name {
+                for (inner, value) in tree.entries(*value) {
+                    let inner_name = tree.text(*inner).unwrap_or_default();
+                    if !is_off(tree, inner_name, *value) {
+                        let name = format!("{name}.{inner_name}");
+                        self.field(&name, tree.span(*inner), only.is_some(), sink);
+                    }
                 }
             }
         }
@@ -154,7 +161,7 @@ impl Used<'_> {
         let message = format!("{}: {on} cannot honour `{name}`", self.who);
         // A default is for all platforms, so it may be more than one of them can do; but nobody
         // should be less isolated than they asked for.
-        let draft = match default && !name.starts_with("isolation") {
+        let draft = match default && !name.starts_with("isolation") && name != "hide" {
             true => Draft::warning(codes::UNSUPPORTED_FIELD, at, message),
             false => Draft::error(codes::UNSUPPORTED_FIELD, at, message),
         };
@@ -169,7 +176,7 @@ fn is_off(tree: &Tree<'_>, name: &str, value: NodeId) -> bool {
         || matches!(
             (name, tree.text(value)),
             (
-                "container" | "protect" | "vscode",
+                "container" | "protect" | "vscode" | "tty" | "stdin_open" | "freeze",
                 Some("false" | "False" | "FALSE")
             ) | ("isolation", Some("auto"))
                 | ("state", Some("running"))
@@ -196,7 +203,7 @@ pub(super) fn sandbox(
     };
     used.fields(at, None, tree, sink);
     let own = |field: &&str| at.is_some_and(|at| tree.get(at, field).is_some());
-    let missing: Vec<_> = ["isolation"]
+    let missing: Vec<_> = ["isolation", "hide"]
         .into_iter()
         .filter(|field| !own(field))
         .collect();
@@ -206,7 +213,12 @@ pub(super) fn sandbox(
             scope: Scope::Service,
             ..used
         };
-        used.fields(defaults, Some(&["env", "restart", "stop"]), tree, sink);
+        used.fields(
+            defaults,
+            Some(&["env", "restart", "stop", "limits"]),
+            tree,
+            sink,
+        );
     }
 }
 

@@ -14,6 +14,7 @@ use super::index::{Empty, Home, Index};
 use super::interpolate::SecretUses;
 use super::needs::{NeedGraph, Needer, needs};
 use super::platform::{Platforms, platforms};
+use super::sandbox;
 use super::secrets::{SecretStore, folder, is_variable};
 use super::service;
 use super::tree::{NodeId, Tree};
@@ -281,26 +282,39 @@ impl Lower<'_, '_> {
             .zip(ServiceName::new(home.name()).ok());
         let address = address.map(|(sandbox, service)| ServiceAddress::new(sandbox, service));
         let (env, secrets) = self.sealed(env, address.as_ref());
+        let isolation = sandbox.isolation.value.or(all.defaults.isolation.value);
+        let isolation = isolation.unwrap_or_default();
+        let mut parts = sandbox::Parts {
+            name: home.name(),
+            sandbox,
+            tree: self.tree,
+            sources: self.sources,
+            sink: self.sink,
+        };
+        let (repo, checkpoint) = (parts.repo(), parts.checkpoint());
+        let (memory, vcpus) = (parts.memory(), parts.vcpus());
+        let hide = parts.hide(&all.defaults.hide, isolation);
+        let writable = parts.writable(isolation);
+        let vscode = sandbox.vscode.value.as_ref();
         SandboxSpec {
             platform: platform.map_or("local", |(name, _)| name).to_owned(),
             name: sandbox.name.value.clone(),
             base: sandbox.base.value.clone(),
             description: sandbox.description.value.clone(),
             topics: service::values(&sandbox.topics, Clone::clone),
-            repo: sandbox.repo.value.clone(),
+            repo,
             keep_alive: sandbox.keep_alive.value,
-            vcpus: sandbox.vcpus.value.as_ref().map(|count| count.0),
-            memory: sandbox.memory.value.map(|size| size.0),
+            vcpus,
+            memory,
             disk: sandbox.disk.value.map(|size| size.0),
             env,
             secrets,
             workspace: self.workspace(&sandbox.workspace),
-            isolation: sandbox
-                .isolation
-                .value
-                .or(all.defaults.isolation.value)
-                .unwrap_or_default(),
-            vscode: sandbox.vscode.value.as_ref().is_some_and(|flag| flag.0),
+            isolation,
+            hide,
+            writable,
+            checkpoint,
+            vscode: matches!(vscode, Some(Either::Short(flag)) if flag.0),
             needs: needs(who, &sandbox.needs, &mut all.graph, self.tree, self.sink),
             protect: sandbox.protect.value.as_ref().is_some_and(|flag| flag.0),
             state: sandbox.state.value.unwrap_or_default(),
@@ -479,7 +493,7 @@ impl Lower<'_, '_> {
 }
 
 /// The path from the root, with links resolved as far as it exists.
-fn absolute(path: &Path) -> PathBuf {
+pub(super) fn absolute(path: &Path) -> PathBuf {
     let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let mut rest = Vec::new();
     let mut there = whole.as_path();

@@ -148,6 +148,12 @@ fn alias(word: &str) -> Option<&'static str> {
         "cpus" | "cpu" => "vcpus",
         "port" => "ports",
         "isolate" => "isolation",
+        "mem" | "mem_limit" | "ram" => "memory",
+        "pids" | "pids_limit" | "nproc" => "processes",
+        "nofile" | "open_files" => "files",
+        "resources" | "ulimits" => "limits",
+        "branch" | "tag" | "commit" | "rev" => "ref",
+        "git" | "repository" => "repo",
         _ => return None,
     })
 }

@@ -20,12 +20,14 @@ mod parse;
 mod platform;
 mod read;
 mod render;
+mod sandbox;
 mod schema;
 mod secrets;
 mod service;
 mod suggest;
 mod tree;
 mod types;
+mod vscode;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -148,6 +150,7 @@ fn read_all(request: &Request, sources: &[Source], sink: &mut Sink) -> Loaded {
         profiles: &request.profiles,
     };
     let uses = interpolate::interpolate(&mut tree, root, &values, sink);
+    vscode::unfold(&mut tree, root, sink);
     let manifest: types::Manifest = decode::decode(&tree, root, sink);
     let mut drafts = Vec::new();
     loaded.stack = stack(Some(&manifest), &tree, request, &mut drafts);

@@ -68,6 +68,10 @@ pub fn reference_markdown() -> String {
         "NeedRule",
         "RestartRule",
         "StopRule",
+        "LimitsRule",
+        "RepoRule",
+        "CheckpointRule",
+        "VscodeRule",
         "WatchEntry",
     ];
     for name in order {
@@ -101,6 +105,10 @@ fn title(name: &str) -> &'static str {
         "NeedRule" => "an entry of `needs`",
         "RestartRule" => "`restart`",
         "StopRule" => "`stop`",
+        "LimitsRule" => "`limits`",
+        "RepoRule" => "`repo`",
+        "CheckpointRule" => "`checkpoint`",
+        "VscodeRule" => "`vscode`",
         "WatchEntry" => "an entry of `watch`",
         _ => "other",
     }
@@ -177,6 +185,7 @@ fn value(schema: &Value) -> String {
             (Some(from), Some(to)) => format!("number, {from} to {to}"),
             _ => "number".to_owned(),
         },
+        Some("number") => "number".to_owned(),
         Some("boolean") => "`true` or `false`".to_owned(),
         Some("string") => "text".to_owned(),
         _ => "text".to_owned(),
@@ -187,7 +196,8 @@ fn named(definition: &str) -> String {
     match definition {
         "Duration" => "duration".to_owned(),
         "Platform" | "SecretSource" | "Defaults" | "Sandbox" | "Service" | "HealthRule"
-        | "TcpRule" | "HttpRule" | "NeedRule" | "RestartRule" | "StopRule" | "WatchEntry" => {
+        | "TcpRule" | "HttpRule" | "NeedRule" | "RestartRule" | "StopRule" | "LimitsRule"
+        | "RepoRule" | "CheckpointRule" | "VscodeRule" | "WatchEntry" => {
             format!("map, see {}", title(definition))
         }
         other => match schema()["definitions"].get(other) {

@@ -5,10 +5,13 @@ use std::path::PathBuf;
 use super::codes::{self, Code};
 use super::diagnostic::{Draft, Sink, Span};
 use super::field::{Either, Field, List};
+use super::sandbox::enough_memory;
 use super::suggest::one_of;
 use super::tree::{NodeId, Tree};
-use super::types::{Defaults, Port, RestartRule, SIGNALS, Service, StopRule};
-use crate::model::{Program, Restart, RestartPolicy, ServiceKind, ServiceSpec, Stop};
+use super::types::{
+    Count, Defaults, LimitsRule, Port, RestartRule, SIGNALS, Service, StopRule,
+};
+use crate::model::{Limits, Program, Restart, RestartPolicy, ServiceKind, ServiceSpec, Stop};
 
 /// What one service is made from.
 pub(super) struct Parts<'a, 's> {
@@ -41,6 +44,7 @@ impl Parts<'_, '_> {
         self.task_fields();
         let restart = self.restart();
         let stop = self.stop();
+        let limits = self.limits();
         let mut spec = ServiceSpec::new(program?);
         if self.task {
             spec.kind = ServiceKind::Task;
@@ -48,6 +52,9 @@ impl Parts<'_, '_> {
         }
         spec.working_dir = service.working_dir.value.as_ref().map(PathBuf::from);
         spec.user = service.user.value.as_ref().map(|text| text.0.clone());
+        spec.limits = limits;
+        spec.tty = service.tty.value.as_ref().is_some_and(|flag| flag.0);
+        spec.stdin_open = service.stdin_open.value.as_ref().is_some_and(|flag| flag.0);
         spec.ports = ports;
         spec.health = health;
         spec.container = service.container.value.as_ref().is_some_and(|flag| flag.0);
@@ -273,6 +280,36 @@ impl Parts<'_, '_> {
                 .or(base.grace.value)
                 .unwrap_or(default.grace),
         }
+    }
+
+    fn limits(&mut self) -> Limits {
+        let none = LimitsRule::default();
+        let own = self.service.limits.value.as_ref().unwrap_or(&none);
+        let base = self.defaults.limits.value.as_ref().unwrap_or(&none);
+        if let Some((memory, at)) = own.memory.get().or(base.memory.get()) {
+            enough_memory(self.tree, self.sink, memory, at);
+        }
+        let files = self.at_least_one(own.files.get().or(base.files.get()), "files");
+        let processes =
+            self.at_least_one(own.processes.get().or(base.processes.get()), "processes");
+        let memory = own.memory.value.or(base.memory.value);
+        let cpu = own.cpu.value.as_ref().or(base.cpu.value.as_ref());
+        Limits {
+            memory: memory.map(|size| size.0),
+            cpu: cpu.map(|cpu| cpu.0),
+            files: files.map(u64::from),
+            processes,
+        }
+    }
+
+    fn at_least_one(&mut self, limit: Option<(&Count, NodeId)>, name: &str) -> Option<u32> {
+        let (count, at) = limit?;
+        if count.0 == 0 {
+            let message = format!("`{}` cannot run with `{name}: 0`", self.address);
+            let span = self.tree.span(at);
+            self.push(codes::BAD_VALUE, span, message, "expected at least 1");
+        }
+        Some(count.0)
     }
 
     fn signal(&mut self, written: &str, at: NodeId) -> Option<String> {

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::field::{Dict, Either, Field, List};
 use crate::model::{
-    Condition, HumanDuration, IsolationWish, RestartPolicy, SandboxGoal, Scheme, ServiceGoal,
+    Condition, Cores, HumanDuration, IsolationWish, RestartPolicy, SandboxGoal, Scheme, ServiceGoal,
     ServiceKind, StatusRange, WatchAction,
 };
 
@@ -72,12 +72,16 @@ pub(super) struct Defaults {
     pub platform: Field<String>,
     /// The isolation of sandboxes that name none.
     pub isolation: Field<IsolationWish>,
+    /// The `hide` of sandboxes that have none.
+    pub hide: Field<List<String>>,
     /// Environment of every service.
     pub env: Field<Dict<Text>>,
     /// The restart rule of services that have none.
     pub restart: Field<Either<RestartPolicy, RestartRule>>,
     /// How services are stopped that do not say it.
     pub stop: Field<StopRule>,
+    /// What services may use at most that do not say it.
+    pub limits: Field<LimitsRule>,
 }
 
 /// An isolated place that runs commands and hosts services.
@@ -95,7 +99,7 @@ pub(super) struct Sandbox {
     /// Labels for people.
     pub topics: Field<List<String>>,
     /// A git repository that is cloned when the sandbox starts.
-    pub repo: Field<String>,
+    pub repo: Field<Either<String, RepoRule>>,
     /// How long the platform keeps it when idle.
     pub keep_alive: Field<HumanDuration>,
     /// Virtual processors.
@@ -110,8 +114,16 @@ pub(super) struct Sandbox {
     pub workspace: Field<String>,
     /// How much it is kept apart from the machine.
     pub isolation: Field<IsolationWish>,
-    /// Whether an editor server is exposed.
-    pub vscode: Field<Flag>,
+    /// Paths that its services cannot see, absolute or relative to the manifest.
+    pub hide: Field<List<String>>,
+    /// Paths besides the workspace that its services may write to, absolute or relative to the
+    /// manifest.
+    pub writable: Field<List<String>>,
+    /// What makes checkpoints of it consistent.
+    pub checkpoint: Field<CheckpointRule>,
+    /// An editor server: `true` for the platform's own, or a command, which becomes a service called
+    /// `vscode`. Default: none.
+    pub vscode: Field<Either<Flag, VscodeRule>>,
     /// What has to be ready before anything in it starts: a sandbox, or `sandbox/service`.
     pub needs: Field<List<Either<String, NeedRule>>>,
     /// Whether deleting it is refused.
@@ -146,6 +158,12 @@ pub(super) struct Service {
     pub working_dir: Field<String>,
     /// The user that it runs as.
     pub user: Field<Text>,
+    /// What it may use at most, with everything it starts.
+    pub limits: Field<LimitsRule>,
+    /// Whether its standard streams are a pseudo-terminal.
+    pub tty: Field<Flag>,
+    /// Whether its standard input stays open, for others to write to.
+    pub stdin_open: Field<Flag>,
     /// TCP ports that it listens on.
     pub ports: Field<List<Port>>,
     /// Short for `health: { tcp: PORT }`.
@@ -172,6 +190,56 @@ pub(super) struct Service {
     pub watch: Field<List<WatchEntry>>,
     /// Leave it out unless one of these profiles is selected.
     pub profiles: Field<List<String>>,
+}
+
+/// A git repository in full.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["url"]))]
+pub(super) struct RepoRule {
+    /// Where it is cloned from: a URL, `user@host:path`, or a path relative to the manifest. Required.
+    pub url: Field<String>,
+    /// The branch, tag or commit. Default: what the repository's `HEAD` points to.
+    pub r#ref: Field<String>,
+    /// How many commits of its history are fetched. Default: all.
+    pub depth: Field<Count>,
+}
+
+/// What is done around a checkpoint, so that what is copied is consistent.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct CheckpointRule {
+    /// A program, or a shell line, run in the sandbox before. If it fails, so does the checkpoint.
+    pub before: Field<Either<String, List<Text>>>,
+    /// A program, or a shell line, run in the sandbox after, whether the checkpoint succeeded or not.
+    pub after: Field<Either<String, List<Text>>>,
+    /// Whether its processes are held while files are copied.
+    pub freeze: Field<Flag>,
+}
+
+/// An editor server with a command of its own.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["command"]))]
+pub(super) struct VscodeRule {
+    /// A program with its arguments, or a shell line. Required.
+    pub command: Field<Either<String, List<Text>>>,
+    /// The port that it listens on; it is ready once it accepts connections.
+    pub port: Field<Port>,
+}
+
+/// What a service may use at most, with everything it starts.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct LimitsRule {
+    /// Memory, such as `512Mi`.
+    pub memory: Field<Size>,
+    /// Processor cores, such as `1.5`.
+    pub cpu: Field<Cpu>,
+    /// Open files of each process.
+    pub files: Field<Count>,
+    /// Processes and threads at a time.
+    pub processes: Field<Count>,
 }
 
 /// A health check: exactly one of `tcp`, `http`, `exec`, `log` and `notify`.
@@ -339,6 +407,13 @@ scalar! {
     /// A small number.
     Count(u32), "Count", { "anyOf": [
         { "type": "integer", "minimum": 0 },
+        { "type": "string", "pattern": PATTERN }
+    ] }
+}
+scalar! {
+    /// A number of processor cores.
+    Cpu(Cores), "Cpu", { "anyOf": [
+        { "type": "number", "minimum": 0.01 },
         { "type": "string", "pattern": PATTERN }
     ] }
 }

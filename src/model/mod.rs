@@ -8,6 +8,7 @@ mod capability;
 mod desired;
 mod duration;
 mod health;
+mod limits;
 mod need;
 mod observed;
 mod sandbox;
@@ -19,11 +20,12 @@ pub use capability::{Capabilities, Scope, Support};
 pub use desired::{Desired, DesiredSandbox, WatchAction, WatchRule};
 pub use duration::{HumanDuration, show_duration};
 pub use health::{Health, HttpProbe, Probe, Scheme, StatusRange, Watchdog};
+pub use limits::{Cores, Limits};
 pub use need::{Condition, Need, NeedTarget};
 pub use observed::{
     Definition, Exit, Isolation, Listing, Observed, ObservedSandbox, ObservedService, SandboxState,
     ServiceState,
 };
-pub use sandbox::{IsolationWish, SandboxGoal, SandboxSpec};
+pub use sandbox::{CheckpointSettings, IsolationWish, Repo, SandboxGoal, SandboxSpec};
 pub use secrets::{MissingSecret, Secrets, digest};
 pub use service::{Program, Restart, RestartPolicy, ServiceGoal, ServiceKind, ServiceSpec, Stop};

@@ -45,6 +45,8 @@ pub struct ObservedSandbox {
     pub state: SandboxState,
     /// The isolation it really has.
     pub isolation: Isolation,
+    /// The keeper's process, which holds the sandbox together, where there is one.
+    pub keeper_pid: Option<u32>,
     /// The supervisor's process, where there is one.
     pub supervisor_pid: Option<u32>,
     /// Its services. Complete: a service that is not in the map does not exist.

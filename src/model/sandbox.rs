@@ -27,7 +27,7 @@ pub struct SandboxSpec {
     pub topics: Vec<String>,
     /// A git repository that is cloned when the sandbox starts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub repo: Option<String>,
+    pub repo: Option<Repo>,
     /// How long the platform keeps it when idle.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_alive: Option<HumanDuration>,
@@ -52,7 +52,17 @@ pub struct SandboxSpec {
     /// The isolation asked for.
     #[serde(default)]
     pub isolation: IsolationWish,
-    /// Whether an editor server is exposed.
+    /// Paths that its services cannot see. Absolute.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hide: Vec<PathBuf>,
+    /// Paths outside its workspace that its services may write to. Absolute.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub writable: Vec<PathBuf>,
+    /// What makes a checkpoint of it consistent.
+    #[serde(default, skip_serializing_if = "CheckpointSettings::is_none")]
+    pub checkpoint: CheckpointSettings,
+    /// Whether the platform's own editor server is exposed. An editor server with a command of its
+    /// own is a service.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub vscode: bool,
     /// What must be ready before anything in this sandbox starts.
@@ -83,11 +93,85 @@ impl Default for SandboxSpec {
             secrets: BTreeMap::new(),
             workspace: None,
             isolation: IsolationWish::default(),
+            hide: Vec::new(),
+            writable: Vec::new(),
+            checkpoint: CheckpointSettings::default(),
             vscode: false,
             needs: Vec::new(),
             protect: false,
             state: SandboxGoal::default(),
         }
+    }
+}
+
+impl SandboxSpec {
+    /// Whether a running sandbox has to be stopped and started to become `other`. Fields that are
+    /// only shown or looked up when they are needed are taken over in place.
+    pub fn needs_restart(&self, other: &Self) -> bool {
+        let running = |spec: &Self| {
+            (
+                spec.base.clone(),
+                spec.workspace.clone(),
+                spec.repo.as_ref().map(|repo| repo.url.clone()),
+                spec.isolation,
+                spec.hide.clone(),
+                spec.writable.clone(),
+                spec.vcpus,
+                spec.memory,
+            )
+        };
+        running(self) != running(other)
+    }
+}
+
+/// A git repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repo {
+    /// Where it is cloned from.
+    pub url: String,
+    /// The branch, tag or commit. `None`: what the repository's `HEAD` points to.
+    #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// How many commits of its history are fetched. `None`: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub depth: Option<u32>,
+}
+
+impl Repo {
+    /// The URL without the password or token in it, for people.
+    pub fn shown_url(&self) -> String {
+        let Some((scheme, rest)) = self.url.split_once("://") else {
+            return self.url.clone();
+        };
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        match authority.rsplit_once('@') {
+            // A name alone may be a token too; over ssh it is only ever a name.
+            Some((_, host)) if scheme != "ssh" => format!("{scheme}://***@{host}{path}"),
+            Some((user, host)) if user.contains(':') => format!("{scheme}://***@{host}{path}"),
+            _ => self.url.clone(),
+        }
+    }
+}
+
+/// What is done around a checkpoint, so that what is copied is consistent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointSettings {
+    /// The argument vector of what is run in the sandbox before; if it fails, so does the checkpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Vec<String>>,
+    /// The argument vector of what is run in the sandbox after, whether the checkpoint succeeded or
+    /// not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Vec<String>>,
+    /// Whether the sandbox's processes are held while files are copied.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub freeze: bool,
+}
+
+impl CheckpointSettings {
+    /// Whether nothing is done.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Health, HumanDuration, Need};
+use super::{Health, HumanDuration, Limits, Need};
 
 /// A service or task in normal form.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +32,15 @@ pub struct ServiceSpec {
     /// The Unix user it runs as. `None`: the supervisor's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// What it may use at most, with everything it starts.
+    #[serde(default, skip_serializing_if = "Limits::is_none")]
+    pub limits: Limits,
+    /// Whether its standard streams are a pseudo-terminal.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tty: bool,
+    /// Whether its standard input stays open, for others to write to.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stdin_open: bool,
     /// TCP ports it listens on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<u16>,
@@ -74,6 +83,9 @@ impl ServiceSpec {
             secrets: BTreeMap::new(),
             working_dir: None,
             user: None,
+            limits: Limits::default(),
+            tty: false,
+            stdin_open: false,
             ports: Vec::new(),
             health: None,
             needs: Vec::new(),
@@ -105,6 +117,7 @@ impl ServiceSpec {
                 spec.secrets.clone(),
                 spec.working_dir.clone(),
                 spec.user.clone(),
+                (spec.limits, spec.tty, spec.stdin_open),
                 spec.container,
                 spec.image.clone(),
                 spec.health.as_ref().and_then(Health::notifies),

@@ -3,7 +3,7 @@
 
 use super::world::{Difference, Found, Place, Unit, World};
 use super::{Cause, Problem};
-use crate::model::{Address, SandboxGoal, SandboxSpec, ServiceGoal, ServiceState};
+use crate::model::{Address, SandboxGoal, ServiceGoal, ServiceState};
 
 /// What is to be done with one service. Stop comes before upsert, upsert before start.
 #[derive(Debug, Clone, Default)]
@@ -181,7 +181,7 @@ fn decide_place(verdicts: &mut Verdicts, at: usize, place: &Place<'_>, gone: &Ca
         (Some(wanted), Found::Known(found)) => {
             let (up, new, old) = (place.is_up(), &wanted.spec, &found.spec);
             let changed = (new != old).then_some(Cause::DefinitionChanged);
-            let restart = up && needs_new_sandbox(old, new);
+            let restart = up && old.needs_restart(new);
             verdict.update = changed.clone();
             match (new.state, up) {
                 (SandboxGoal::Running, false) => verdict.start = Some(Cause::SandboxDown),
@@ -197,11 +197,6 @@ fn decide_place(verdicts: &mut Verdicts, at: usize, place: &Place<'_>, gone: &Ca
     };
     verdict.frozen = true;
     verdicts.problem(place.address(), problem);
-}
-
-/// Whether a running sandbox has to be stopped and started to become `new`.
-fn needs_new_sandbox(old: &SandboxSpec, new: &SandboxSpec) -> bool {
-    (&old.base, old.isolation, &old.workspace) != (&new.base, new.isolation, &new.workspace)
 }
 
 fn decide_unit(place: &Place<'_>, at: &PlaceVerdict, unit: &Unit<'_>, gone: &Cause) -> Verdict {

@@ -15,7 +15,15 @@ pub(super) fn service(old: &ServiceSpec, new: &ServiceSpec) -> Vec<Change> {
 
 /// The differences between two sandbox specs. Digests of secrets never appear.
 pub(super) fn sandbox(old: &SandboxSpec, new: &SandboxSpec) -> Vec<Change> {
-    changes(old, new, (&old.env, &old.secrets), (&new.env, &new.secrets))
+    let masked = |spec: &SandboxSpec| {
+        let mut spec = spec.clone();
+        if let Some(repo) = &mut spec.repo {
+            repo.url = repo.shown_url();
+        }
+        spec
+    };
+    let texts = ((&old.env, &old.secrets), (&new.env, &new.secrets));
+    changes(&masked(old), &masked(new), texts.0, texts.1)
 }
 
 type Texts = BTreeMap<String, String>;

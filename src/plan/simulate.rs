@@ -81,6 +81,7 @@ fn create(
             IsolationWish::None => Isolation::None,
             IsolationWish::Auto | IsolationWish::Strict => Isolation::Strict,
         },
+        keeper_pid: None,
         supervisor_pid: None,
         services: Default::default(),
     };

@@ -332,6 +332,7 @@ pub fn observed(desired: &Desired, seeds: &[FoundSeed]) -> Observed {
                         SandboxState::Stopped
                     },
                     isolation: Isolation::None,
+                    keeper_pid: None,
                     supervisor_pid: None,
                     services,
                 })

@@ -54,7 +54,7 @@ pub static CAPABILITIES: Capabilities = Capabilities {
         (
             Scope::Sandbox,
             "keep_alive",
-            Support::Unsupported,
+            Support::Supplied,
             "a local sandbox stays until it is deleted",
         ),
         (
@@ -77,15 +77,51 @@ pub static CAPABILITIES: Capabilities = Capabilities {
         ),
         (
             Scope::Sandbox,
-            "vscode",
+            "vscode: true",
             Support::Unsupported,
-            "open the workspace in an editor of your own",
+            "name the program: `vscode: { command: …, port: … }`",
         ),
         (
             Scope::Sandbox,
             "isolation: strict",
             Support::Unsupported,
             "processes are kept in process groups only",
+        ),
+        (
+            Scope::Sandbox,
+            "hide",
+            Support::Unsupported,
+            "processes are kept in process groups only",
+        ),
+        (
+            Scope::Sandbox,
+            "writable",
+            Support::Unsupported,
+            "processes are kept in process groups only",
+        ),
+        (
+            Scope::Sandbox,
+            "checkpoint",
+            Support::Unsupported,
+            "there are no checkpoints yet",
+        ),
+        (
+            Scope::Service,
+            "limits",
+            Support::Unsupported,
+            "nothing is limited yet",
+        ),
+        (
+            Scope::Service,
+            "tty",
+            Support::Unsupported,
+            "there are no pseudo-terminals yet",
+        ),
+        (
+            Scope::Service,
+            "stdin_open",
+            Support::Unsupported,
+            "standard input is empty",
         ),
         (
             Scope::Service,
@@ -174,11 +210,12 @@ impl Local {
             })?;
             let services = stored.into_iter().collect();
             let state = SandboxState::Stopped;
-            let supervisor_pid = None;
+            let (keeper_pid, supervisor_pid) = (None, None);
             return Ok(Some(ObservedSandbox {
                 spec,
                 state,
                 isolation,
+                keeper_pid,
                 supervisor_pid,
                 services,
             }));
@@ -193,6 +230,7 @@ impl Local {
             spec,
             state,
             isolation,
+            keeper_pid: None,
             supervisor_pid,
             services,
         }))
