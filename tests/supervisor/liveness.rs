@@ -41,7 +41,7 @@ async fn a_service_that_is_not_well_is_stopped_and_started_again() {
     assert_ne!(first.pid, healed.pid);
     let says = "unhealthy: health check `/bin/sh` still exited with 1: pool exhausted; restarted";
     assert_eq!(healed.error.as_deref(), Some(says));
-    assert_eq!(healed.message, None);
+    assert_eq!(healed.message, healed.error);
     // With its own stop signal, not with a kill.
     assert!(rig.texts("web").await.contains(&"stopped".to_owned()));
     assert_eq!(exit_of(&healed).code, 0);

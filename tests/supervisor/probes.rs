@@ -139,8 +139,11 @@ async fn one_probe_that_hangs_is_ended_with_what_it_said() {
     check.timeout = millis(700);
     rig.put("web", &spec).await;
     let error = rig.start("web").await.unwrap_err();
-    let says = "health check `/bin/sh` did not end after 0.7 s: still there";
-    assert_eq!(error.message, says);
+    let says = "health check `/bin/sh` did not end after 0.7 s: ";
+    let said = error.message.strip_prefix(says);
+    // It was ended in the middle of whatever line.
+    let said = said.unwrap_or_else(|| panic!("{error}"));
+    assert!("still there".starts_with(said), "{error}");
 }
 
 /// What a program needs to notify, in Python.
@@ -232,7 +235,7 @@ while True:
     ));
     spec.health = health(Probe::Notify {});
     let check = spec.health.as_mut().unwrap();
-    (check.interval, check.retries, check.restart) = (millis(250), 2, true);
+    (check.interval, check.retries, check.restart) = (millis(500), 2, true);
     let first = rig.run("web", &spec).await;
     let second = rig
         .until("web", |o| {
@@ -240,7 +243,7 @@ while True:
         })
         .await;
     assert_ne!(first.pid, second.pid);
-    let says = "unhealthy: no WATCHDOG=1 for 0.5 s; restarted";
+    let says = "unhealthy: no WATCHDOG=1 for 1 s; restarted";
     assert_eq!(second.error.as_deref(), Some(says));
-    assert_eq!(rig.lines("web", 2).await[0].text, "500000");
+    assert_eq!(rig.lines("web", 2).await[0].text, "1000000");
 }

@@ -153,7 +153,8 @@ impl Task {
             return;
         }
         match &self.health.probe {
-            // It has been seen.
+            // It has been seen, and that cannot change.
+            Probe::Log { .. } if before == Before::Unhealthy => self.report(Report::Well).await,
             Probe::Log { .. } => {}
             Probe::Notify {} => self.listen(before == Before::Unhealthy).await,
             _ => self.stay_ready(before == Before::Unhealthy).await,
