@@ -199,3 +199,28 @@ sandboxes:
         .unwrap();
     assert_eq!(String::from_utf8_lossy(&found.stdout), "");
 }
+
+#[test]
+fn what_waits_for_another_sandbox_does_not_wait_for_the_dead() {
+    let port = free_port();
+    let project = Project::new(&format!(
+        "version: 1
+stack: shop
+sandboxes:
+  data:
+    services:
+      db: {{ command: sleep 0.2; echo no space left; exit 3, health: {{ tcp: {port}, timeout: 10m }} }}
+  web:
+    services:
+      api: {{ cmd: sleep, args: [600], needs: [data/db] }}
+"
+    ));
+    let run = project.run(&["apply", "--yes"]);
+    assert_eq!(run.code(), Some(1), "{run}");
+    let told = run.stderr();
+    for part in ["exited with 3 after", "no space left", "needs data/db"] {
+        assert!(told.contains(part), "{part}: {run}");
+    }
+    let api = &project.services()["web/api"];
+    assert_eq!(api["state"], "stopped", "{api}");
+}

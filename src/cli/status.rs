@@ -265,8 +265,8 @@ fn table(status: &Status, context: &Context) -> String {
         ));
     }
     for row in &status.services {
-        let bad = row.ready == Some(false) || row.state == "failed";
-        if let Some(message) = row.message.as_ref().filter(|_| bad) {
+        // Why it is not ready, why it was restarted, or what it says of itself.
+        if let Some(message) = row.message.as_ref() {
             let message = super::progress::printable(message);
             let next = row.next_restart_at.filter(|next| *next > now);
             let next = next.map_or_else(String::new, |next| {

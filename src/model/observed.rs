@@ -104,7 +104,8 @@ pub struct ObservedService {
     pub last_exit: Option<Exit>,
     /// When the next try is due, while [`ServiceState::BackingOff`].
     pub next_restart_at: Option<jiff::Timestamp>,
-    /// Why it is not ready: the probe's last answer, or the last failure.
+    /// Why it is not ready: the probe's last answer, or the last failure. Of a running one, what it says
+    /// of itself, or why its supervisor has restarted it.
     pub message: Option<String>,
 }
 

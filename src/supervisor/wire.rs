@@ -136,7 +136,8 @@ pub struct ServiceObject {
     /// The fine state.
     #[serde(default, deserialize_with = "lenient")]
     pub state: Option<ServiceState>,
-    /// Why it is not ready: what it waits for, or the last failure.
+    /// Why it is not ready: what it waits for, or the last failure. Of a running one, what it says of
+    /// itself, or why it was restarted.
     #[serde(default)]
     pub message: Option<String>,
     /// How the last process ended.

@@ -65,7 +65,9 @@ fn change(was: &ObservedService, is: &ObservedService) -> Option<String> {
         return Some(match again {
             Some(started) => {
                 let gap = Duration::try_from(started.duration_since(exit.at)).unwrap_or_default();
-                format!("{how}: running again after {}", show_duration(gap))
+                let why = is.message.as_ref();
+                let why = why.map_or_else(String::new, |why| format!(" ({why})"));
+                format!("{how}: running again after {}{why}", show_duration(gap))
             }
             None if was.state.is_up() => format!("{how}: {}", is.state.word()),
             None => return None,

@@ -326,6 +326,20 @@ fn probes() {
         }
     );
     assert_eq!(probe("tcp: 1"), Probe::Tcp { port: 1 });
+    assert_eq!(probe("notify: true"), Probe::Notify {});
+    assert_eq!(probe("tcp: 1, notify: false"), Probe::Tcp { port: 1 });
+    let accepts = |status: &str, answer| match probe(&format!("http: {{ port: 1{status} }}")) {
+        Probe::Http(probe) => probe.accepts(answer),
+        other => panic!("{other:?}"),
+    };
+    for (status, good, bad) in [
+        ("", 399, 400),
+        (", status: 404", 404, 200),
+        (", status: 200-204", 203, 205),
+        (", status: [200, '204', 300-309]", 301, 201),
+    ] {
+        assert!(accepts(status, good) && !accepts(status, bad), "{status}");
+    }
 }
 
 #[test]

@@ -4,6 +4,8 @@
 mod acceptance;
 mod health;
 mod life;
+mod liveness;
 mod logs;
+mod probes;
 mod rig;
 mod safety;

@@ -9,7 +9,8 @@ use gabion::model::{
     ServiceSpec, ServiceState,
 };
 use gabion::platforms::{LogLine, LogQuery};
-use gabion::supervisor::{Client, ClientError, ServiceObject, Until, launch};
+use gabion::keeper::launch;
+use gabion::supervisor::{Client, ClientError, ServiceObject, Until};
 use rustix::process::{Pid, Signal};
 
 pub const EXE: &str = env!("CARGO_BIN_EXE_gabion");

@@ -68,7 +68,7 @@ impl Owner {
             prepared: up.prepared.clone(),
             seen: up.process.seen(),
             notify: up.notify.clone(),
-            secrets: self.secrets.used_by(definition).unwrap_or_default(),
+            secrets: self.secrets.clone(),
         };
         let health = definition.health.as_ref();
         up.prober = health.map(|health| Prober::start(health, begin, means()));

@@ -23,13 +23,16 @@ fn state(owner: &Owner) -> ServiceState {
     }
 }
 
-/// What it waits for, why it failed, or what it says of itself.
+/// What it waits for, why it failed, what it says of itself, or why it was restarted.
 fn message(owner: &Owner) -> Option<String> {
     match &owner.phase {
         Phase::Down(Rest::Stopped | Rest::Completed) => None,
         Phase::Down(Rest::Failed) | Phase::BackingOff(_) => owner.record.error.clone(),
         Phase::Waiting(waiting) => Some(waiting.message()),
-        Phase::Up(up) => up.message.clone().or_else(|| up.status.clone()),
+        Phase::Up(up) => {
+            let said = up.message.as_ref().or(up.status.as_ref());
+            said.or(owner.record.error.as_ref()).cloned()
+        }
     }
 }
 

@@ -156,7 +156,8 @@ impl Task {
             return;
         }
         match &self.health.probe {
-            // It has been seen.
+            // It has been seen, and that cannot change.
+            Probe::Log { .. } if before == Before::Unhealthy => self.report(Report::Well).await,
             Probe::Log { .. } => {}
             Probe::Notify {} => self.listen(before == Before::Unhealthy).await,
             _ => self.stay_ready(before == Before::Unhealthy).await,
@@ -406,5 +407,57 @@ mod tests {
         for (millis, text) in [(30_000, "30 s"), (1_500, "1.5 s"), (90_000, "1m 30s")] {
             assert_eq!(show_limit(Duration::from_millis(millis)), text);
         }
+    }
+
+    #[tokio::test]
+    async fn a_start_goes_on_with_the_time_that_is_left() {
+        let mut health = Health::new(Probe::Notify {});
+        health.timeout = HumanDuration::from_secs(3);
+        let base = crate::supervisor::spawn::Base {
+            path: "/usr/bin:/bin".into(),
+            home: "/".into(),
+            user: "me".into(),
+            lang: "C".into(),
+            workspace: "/".into(),
+            file_limit: rustix::process::getrlimit(rustix::process::Resource::Nofile),
+        };
+        let spec = crate::model::ServiceSpec::new(crate::model::Program::Shell {
+            command: "true".into(),
+        });
+        let prepared = Prepared::new(&spec, &Secrets::default(), &base).unwrap();
+        let prepared = Arc::new(prepared);
+        let late = |health: &Health, lived: Duration| {
+            let began = Timestamp::now() - jiff::SignedDuration::try_from(lived).unwrap();
+            let begin = Begin {
+                before: Before::Starting,
+                started: began,
+                watched: false,
+            };
+            let means = Means {
+                pid: 0,
+                prepared: prepared.clone(),
+                seen: watch::channel(false).1,
+                notify: None,
+                secrets: Secrets::default(),
+            };
+            let mut prober = Prober::start(health, begin, means);
+            async move {
+                let start = Instant::now();
+                let waits = prober.next().await;
+                assert_eq!(waits, Report::Waiting("no READY=1 from it yet".into()));
+                (prober.next().await, start.elapsed())
+            }
+        };
+        let says = Report::TimedOut("no READY=1 from it after 3 s".into());
+        for (lived, left) in [(2_800, 200), (100_000, 0)] {
+            let (report, waited) = late(&health, Duration::from_millis(lived)).await;
+            assert_eq!(report, says);
+            let left = Duration::from_millis(left);
+            assert!(waited + Duration::from_millis(20) > left, "{waited:?}");
+            assert!(waited < Duration::from_secs(2), "{waited:?}");
+        }
+        health.start_period = HumanDuration::from_millis(4_000);
+        let (_, waited) = late(&health, Duration::from_millis(3_700)).await;
+        assert!(waited > Duration::from_millis(250), "{waited:?}");
     }
 }
