@@ -19,9 +19,12 @@ use super::wire::{Answer, Channel, ChildId, End, Held, Hello, Obstacle, Request,
 /// What is under way.
 #[derive(Default)]
 struct Pending {
-    spawns: HashMap<ChildId, oneshot::Sender<Result<(Held, Vec<OwnedFd>), Obstacle>>>,
+    spawns: HashMap<ChildId, oneshot::Sender<Result<Told, Obstacle>>>,
     ends: HashMap<ChildId, watch::Sender<Option<End>>>,
 }
+
+/// A child as the keeper tells of it. Its end is listened for from here on.
+type Told = (Held, Vec<OwnedFd>, watch::Receiver<Option<End>>);
 
 struct Inner {
     requests: mpsc::UnboundedSender<(Request, Vec<OwnedFd>)>,
@@ -34,6 +37,13 @@ impl Inner {
     fn pending(&self) -> MutexGuard<'_, Pending> {
         // The maps are whole after every statement, so a panic elsewhere cannot have torn them.
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins to listen for the end of a child, before anything else is heard.
+    fn told(&self, held: Held, descriptors: Vec<OwnedFd>) -> Told {
+        let (sender, end) = watch::channel(held.end);
+        self.pending().ends.insert(held.id, sender);
+        (held, descriptors, end)
     }
 }
 
@@ -124,7 +134,9 @@ impl Keeper {
             while let Some((answer, descriptors)) = line.channel.next()? {
                 match answer {
                     Answer::Hello(said) => hello = Some(said),
-                    Answer::Child(held) => children.push(self.child(held, descriptors)),
+                    Answer::Child(held) => {
+                        children.push(self.child(self.0.told(held, descriptors)))
+                    }
                     Answer::Kept { key, note, .. } => {
                         notes.insert(key, (note, descriptors));
                     }
@@ -148,14 +160,12 @@ impl Keeper {
         }
     }
 
-    fn child(&self, held: Held, descriptors: Vec<OwnedFd>) -> Child {
+    fn child(&self, (held, descriptors, end): Told) -> Child {
         let mut descriptors = descriptors.into_iter();
         let pidfd = held.pidfd.then(|| descriptors.next()).flatten();
         let pid = pidfd
             .and_then(|pidfd| os::number_of(&pidfd))
             .unwrap_or(held.pid);
-        let (sender, end) = watch::channel(held.end);
-        self.0.pending().ends.insert(held.id, sender);
         Child {
             key: held.key,
             pid,
@@ -190,7 +200,7 @@ impl Keeper {
         self.0.pending().spawns.insert(id, reply);
         self.tell(Request::Spawn(Box::new(spawn)), descriptors)?;
         let answer = answer.await.map_err(|_| io::ErrorKind::BrokenPipe)?;
-        Ok(answer.map(|(held, descriptors)| self.child(held, descriptors)))
+        Ok(answer.map(|told| self.child(told)))
     }
 
     /// Leaves a note for the next supervisor, in the place of the one under the key.
@@ -299,7 +309,8 @@ fn dispatch(inner: &Arc<Inner>, answer: Answer, descriptors: Vec<OwnedFd>) {
         Answer::Spawned(held) => {
             let id = held.id;
             let reply = inner.pending().spawns.remove(&id);
-            let delivered = reply.map(|reply| reply.send(Ok((held, descriptors))));
+            let told = inner.told(held, descriptors);
+            let delivered = reply.map(|reply| reply.send(Ok(told)));
             if !matches!(delivered, Some(Ok(()))) {
                 // Whoever asked has gone; the child is found by the next supervisor or ends by itself.
                 tracing::warn!(id, "nobody waits for a child that was executed");

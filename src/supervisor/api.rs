@@ -21,7 +21,7 @@ use super::logs::Follower;
 use super::owner::{Await, Control, Origin, Refusal};
 use super::sandbox::{Handle, Sandbox};
 use super::{signal, wire};
-use crate::model::{Secrets, ServiceName};
+use crate::model::{Isolation, Secrets, ServiceName};
 use crate::platforms::LogQuery;
 
 type Shared = State<Arc<Sandbox>>;
@@ -85,11 +85,19 @@ fn rejected(status: StatusCode, text: String) -> Refusal {
     Refusal::new(status.as_u16(), "invalid_request", text)
 }
 
-async fn health() -> Json<Value> {
+async fn health(State(sandbox): Shared) -> Json<Value> {
+    let hello = &sandbox.hello;
+    let isolation = match hello.strict {
+        true => Isolation::Strict,
+        false => Isolation::None,
+    };
     Json(json!({
         "ok": true,
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
+        "keeper_pid": hello.pid,
+        "isolation": isolation,
+        "isolation_reason": hello.reason,
     }))
 }
 

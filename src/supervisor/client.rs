@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::logs;
 use super::wire::{self, ErrorBody, ServiceObject};
 use crate::keeper::SocketPath;
-use crate::model::{Secrets, ServiceName, ServiceSpec};
+use crate::model::{Isolation, Secrets, ServiceName, ServiceSpec};
 use crate::platforms::{LogLine, LogQuery};
 
 /// How long one long-poll is held before it is asked again.
@@ -113,6 +113,15 @@ pub struct HealthReport {
     pub version: String,
     /// Its process.
     pub pid: u32,
+    /// The keeper's process.
+    #[serde(default)]
+    pub keeper_pid: Option<u32>,
+    /// What the services are kept in.
+    #[serde(default)]
+    pub isolation: Option<Isolation>,
+    /// Why it is not more, where more was asked for.
+    #[serde(default)]
+    pub isolation_reason: Option<String>,
 }
 
 type Result<T, E = ClientError> = std::result::Result<T, E>;

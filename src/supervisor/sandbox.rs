@@ -179,7 +179,7 @@ impl Sandbox {
                 && record.definition.kind == ServiceKind::Task
             {
                 tracing::warn!(service = %name, pid = running.pid, "a task was interrupted");
-                record.error = Some("interrupted when the supervisor ended".to_owned());
+                record.error = Some("interrupted when the sandbox went down".to_owned());
             }
             self.store.clear_running(&name)?;
         }

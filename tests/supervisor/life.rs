@@ -54,7 +54,7 @@ async fn tasks_complete_fail_and_run_out_of_time() {
         (
             "long",
             ServiceState::Failed,
-            Some("interrupted when the supervisor ended"),
+            Some("interrupted when the sandbox went down"),
         ),
     ] {
         let object = rig.get(name).await;
@@ -302,16 +302,4 @@ async fn a_disk_that_takes_nothing_does_not_hinder_a_stop() {
     assert!(!alive(object.pid.unwrap()));
     let log = std::fs::read_to_string(rig.dir().join("supervisor.log")).unwrap();
     assert!(log.contains("its record is not stored"), "{log}");
-}
-
-#[tokio::test]
-async fn what_could_not_be_found_again_is_not_executed() {
-    let rig = Rig::new().await;
-    rig.put("web", &exec(&["sleep", "600"])).await;
-    std::fs::create_dir(rig.dir().join("run/web.json")).unwrap();
-    let error = rig.start("web").await.unwrap_err();
-    assert!(
-        error.message.contains("identity cannot be noted"),
-        "{error}"
-    );
 }

@@ -3,6 +3,7 @@
 
 mod acceptance;
 mod health;
+mod keeper;
 mod life;
 mod liveness;
 mod logs;

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use gabion::keeper::launch;
 use gabion::model::{
     Exit, Health, HumanDuration, Need, NeedTarget, Probe, Program, Secrets, ServiceName,
     ServiceSpec, ServiceState,
 };
 use gabion::platforms::{LogLine, LogQuery};
-use gabion::keeper::launch;
 use gabion::supervisor::{Client, ClientError, ServiceObject, Until};
 use rustix::process::{Pid, Signal};
 
@@ -21,6 +21,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 pub struct Rig {
     pub client: Client,
     pub pid: u32,
+    pub keeper: u32,
     dir: PathBuf,
     _temp: Option<tempfile::TempDir>,
 }
@@ -40,10 +41,11 @@ impl Rig {
         }
         launch(Path::new(EXE), dir).await.unwrap();
         let client = Client::open(dir).unwrap().unwrap();
-        let pid = client.health().await.unwrap().pid;
+        let health = client.health().await.unwrap();
         Self {
             client,
-            pid,
+            pid: health.pid,
+            keeper: health.keeper_pid.unwrap(),
             dir: dir.to_owned(),
             _temp: None,
         }
@@ -57,13 +59,58 @@ impl Rig {
         self.dir.join("workspace")
     }
 
-    /// Ends the supervisor with a signal, waits for its end, and starts another one.
+    /// Ends the keeper with a signal, waits until all is gone, and starts another one.
     pub async fn relaunch(&mut self, signal: Signal) {
-        kill(self.pid, signal);
+        kill(self.keeper, signal);
+        gone(self.keeper).await;
         gone(self.pid).await;
         launch(Path::new(EXE), &self.dir).await.unwrap();
+        self.look().await;
+    }
+
+    /// Kills the supervisor, and waits for the one that takes its place.
+    pub async fn kill_supervisor(&mut self) {
+        let before = self.pid;
+        kill(self.pid, Signal::KILL);
+        gone(self.pid).await;
+        self.look().await;
+        assert_ne!(before, self.pid);
+    }
+
+    async fn look(&mut self) {
         self.client = Client::open(&self.dir).unwrap().unwrap();
-        self.pid = self.client.health().await.unwrap().pid;
+        let health = self.client.health().await.unwrap();
+        (self.pid, self.keeper) = (health.pid, health.keeper_pid.unwrap());
+    }
+
+    /// How many processes of services there are.
+    pub fn running(&self) -> usize {
+        let own = [self.pid].into_iter().chain(self.init());
+        let own: Vec<_> = own.collect();
+        let all = below(self.keeper).into_iter();
+        all.filter(|pid| !own.contains(pid) && alive(*pid)).count()
+    }
+
+    /// Number 1 of the namespaces, if there are any.
+    fn init(&self) -> Option<u32> {
+        let exe = |pid: &u32| std::fs::read_link(format!("/proc/{pid}/exe")).ok();
+        let own = exe(&self.keeper);
+        let others = below(self.keeper).into_iter();
+        others
+            .filter(|pid| *pid != self.pid)
+            .find(|pid| exe(pid) == own)
+    }
+
+    /// The number out here of a process that has told its own, which may be one of a namespace.
+    pub fn host(&self, told: u32) -> u32 {
+        let is_it = |pid: &u32| {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+            let numbers = line.unwrap_or_default().split_ascii_whitespace();
+            numbers.last().and_then(|n| n.parse().ok()) == Some(told)
+        };
+        let found = below(self.keeper).into_iter().find(is_it);
+        found.unwrap_or_else(|| panic!("no process says that it is {told}"))
     }
 
     pub async fn put(&self, name: &str, spec: &ServiceSpec) -> ServiceObject {
@@ -293,4 +340,16 @@ fn ends_within(pid: u32, limit: Duration) -> bool {
 
 pub fn exit_of(object: &ServiceObject) -> &Exit {
     object.last_exit.as_ref().unwrap()
+}
+
+/// Every process below one.
+pub fn below(pid: u32) -> Vec<u32> {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    let children = children.unwrap_or_default();
+    let children = children
+        .split_ascii_whitespace()
+        .filter_map(|n| n.parse().ok());
+    children
+        .flat_map(|child: u32| std::iter::once(child).chain(below(child)))
+        .collect()
 }

@@ -3,8 +3,9 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use gabion::keeper::{LaunchError, launch};
 use gabion::model::{Secrets, ServiceKind, ServiceState};
-use gabion::supervisor::{Client, LaunchError, Until, launch};
+use gabion::supervisor::{Client, Until};
 use rustix::process::Signal;
 
 use crate::rig::*;
@@ -48,7 +49,13 @@ async fn secrets_reach_the_process_and_nothing_else() {
     assert_eq!(rig.lines("web", 1).await[0].text, "right");
     assert_eq!(containing(rig.dir(), SECRET), Vec::<String>::new());
 
-    // Its successor has never heard of it.
+    // The next supervisor hears of it from the keeper.
+    rig.kill_supervisor().await;
+    rig.restart("web").await;
+    assert_eq!(rig.lines("web", 2).await[1].text, "right");
+    assert_eq!(containing(rig.dir(), SECRET), Vec::<String>::new());
+
+    // A new keeper has never heard of it.
     rig.relaunch(Signal::KILL).await;
     let failed = rig.until_state("web", ServiceState::Failed).await;
     let says = "the value of secret `token` is not at hand";
@@ -58,7 +65,7 @@ async fn secrets_reach_the_process_and_nothing_else() {
         .start(&name, &secrets, Until::Settled)
         .await
         .unwrap();
-    assert_eq!(rig.lines("web", 2).await[1].text, "right");
+    assert_eq!(rig.lines("web", 3).await[2].text, "right");
 }
 
 #[tokio::test]
@@ -92,7 +99,7 @@ async fn only_one_supervisor_per_sandbox() {
     assert!(
         error
             .to_string()
-            .contains("another supervisor runs this sandbox"),
+            .contains("another keeper runs this sandbox"),
         "{error}"
     );
     assert_eq!(rig.client.health().await.unwrap().pid, rig.pid);
@@ -142,7 +149,7 @@ fn running(command: &[&str]) -> usize {
 }
 
 #[tokio::test]
-async fn supervisors_killed_one_after_the_other_leave_nothing() {
+async fn keepers_killed_one_after_the_other_leave_nothing() {
     let mut rig = Rig::new().await;
     let seconds = format!("{}", 1_000_000 + std::process::id());
     let spec = shell(&format!("sleep {seconds} & sleep {seconds}; echo"));
@@ -253,6 +260,7 @@ async fn children_that_left_the_session_end_with_the_service() {
     let spec = shell("setsid sleep 600 & echo $!; exec sleep 600");
     rig.run("web", &spec).await;
     let escaped: u32 = rig.lines("web", 1).await[0].text.parse().unwrap();
+    let escaped = rig.host(escaped);
     assert!(alive(escaped));
     rig.stop("web").await;
     assert!(!alive(escaped));
@@ -263,15 +271,23 @@ async fn children_that_left_the_session_end_with_the_service() {
 }
 
 #[tokio::test]
-async fn orphans_in_other_sessions_end_with_the_sandbox() {
+async fn daemons_end_with_their_service() {
     let rig = Rig::new().await;
     let spec = shell("(setsid sh -c 'echo $$; exec sleep 600' &); exec sleep 600");
-    rig.run("web", &spec).await;
+    let object = rig.run("web", &spec).await;
     let other = rig.run("other", &exec(&["sleep", "600"])).await;
     let escaped: u32 = rig.lines("web", 1).await[0].text.parse().unwrap();
+    let escaped = rig.host(escaped);
+    assert!(alive(escaped));
     rig.stop("web").await;
-    assert!(alive(escaped) && alive(other.pid.unwrap()));
-    rig.client.shutdown().await.unwrap();
-    gone(rig.pid).await;
-    assert!(!alive(escaped));
+    assert!(!alive(escaped) && alive(other.pid.unwrap()));
+    // Also when the service ends by itself.
+    rig.start("web").await.unwrap();
+    let again: u32 = rig.lines("web", 2).await[1].text.parse().unwrap();
+    let again = rig.host(again);
+    let second = rig.get("web").await;
+    assert_ne!(second.pid, object.pid);
+    kill(second.pid.unwrap(), Signal::KILL);
+    rig.until("web", |o| o.restart_count == 1).await;
+    assert!(!alive(again));
 }

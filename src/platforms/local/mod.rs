@@ -224,13 +224,14 @@ impl Local {
             .await
             .map_err(refused)?;
         let services = listed.iter().map(observed).collect::<Result<_>>()?;
+        let isolation = health.isolation.unwrap_or(isolation);
         let supervisor_pid = Some(health.pid);
         let state = SandboxState::Running;
         Ok(Some(ObservedSandbox {
             spec,
             state,
             isolation,
-            keeper_pid: None,
+            keeper_pid: health.keeper_pid,
             supervisor_pid,
             services,
         }))

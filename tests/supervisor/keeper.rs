@@ -1,0 +1,137 @@
+//! What survives a killed supervisor, and what a killed keeper takes with it.
+
+use gabion::model::{Probe, ServiceKind, ServiceState};
+use rustix::process::Signal;
+
+use crate::rig::*;
+
+#[tokio::test]
+async fn services_outlive_their_supervisor() {
+    let mut rig = Rig::new().await;
+    let port = free_port();
+    let web = rig.run("web", &server(port, 0)).await;
+    let mut task = shell("read x < fifo; echo $x");
+    task.kind = ServiceKind::Task;
+    let made = std::process::Command::new("mkfifo")
+        .arg(rig.workspace().join("fifo"))
+        .status();
+    assert!(made.unwrap().success());
+    rig.put("task", &task).await;
+    let task = rig.execute("task").await;
+    rig.run("done", &shell("exit 0")).await;
+    let done = rig.until_state("done", ServiceState::Stopped).await;
+    rig.kill_supervisor().await;
+    let after = rig.get("web").await;
+    assert_eq!(
+        (after.pid, after.state),
+        (web.pid, Some(ServiceState::Running))
+    );
+    assert_eq!(after.started_at, web.started_at);
+    assert_eq!(rig.get("task").await.pid, task.pid);
+    // What was done is not done again.
+    assert_eq!(rig.get("done").await.last_exit, done.last_exit);
+    assert_eq!(rig.get("done").await.state, Some(ServiceState::Stopped));
+    std::fs::write(rig.workspace().join("fifo"), "well\n").unwrap();
+    rig.until_state("task", ServiceState::Completed).await;
+    assert_eq!(rig.texts("task").await, ["well"]);
+    assert_eq!(rig.stop("web").await.pid, None);
+    assert!(!alive(web.pid.unwrap()));
+}
+
+#[tokio::test]
+async fn an_end_that_no_supervisor_saw_is_known() {
+    let mut rig = Rig::new().await;
+    let mut spec = shell("trap 'echo told; exit 3' TERM; echo up; while :; do sleep 0.01; done");
+    spec.restart.policy = gabion::model::RestartPolicy::No;
+    let web = rig.run("web", &spec).await;
+    rig.lines("web", 1).await;
+    kill(rig.pid, Signal::STOP);
+    kill(web.pid.unwrap(), Signal::TERM);
+    gone(web.pid.unwrap()).await;
+    rig.kill_supervisor().await;
+    let failed = rig.until_state("web", ServiceState::Failed).await;
+    assert_eq!(exit_of(&failed).code, 3);
+    assert_eq!(rig.texts("web").await, ["up", "told"]);
+}
+
+#[tokio::test]
+async fn back_off_and_readiness_go_on() {
+    let mut rig = Rig::new().await;
+    let mut crashes = shell("exit 1");
+    crashes.restart.backoff = millis(60_000);
+    crashes.restart.max_backoff = millis(60_000);
+    rig.put("crashes", &crashes).await;
+    rig.execute("crashes").await;
+    let waits = rig.until_state("crashes", ServiceState::BackingOff).await;
+    let waits = match waits.restart_count {
+        0 => {
+            rig.until("crashes", |o| o.restart_count == 1 && o.pid.is_none())
+                .await
+        }
+        _ => waits,
+    };
+    let mut slow = shell("while ! test -e good; do sleep 0.01; done; echo ready; exec sleep 600");
+    let contains = "ready".to_owned();
+    slow.health = health(Probe::Log { contains });
+    rig.put("slow", &slow).await;
+    let slow = rig.execute("slow").await;
+    rig.kill_supervisor().await;
+    let still = rig.get("crashes").await;
+    assert_eq!(still.state, Some(ServiceState::BackingOff));
+    assert_eq!(still.restart_count, waits.restart_count);
+    assert_eq!(still.next_restart_at, waits.next_restart_at);
+    let starting = rig.get("slow").await;
+    assert_eq!(
+        (starting.state, starting.pid),
+        (Some(ServiceState::Starting), slow.pid)
+    );
+    std::fs::write(rig.workspace().join("good"), "").unwrap();
+    rig.until_state("slow", ServiceState::Running).await;
+}
+
+#[tokio::test]
+async fn with_the_keeper_dies_everything() {
+    let mut rig = Rig::new().await;
+    let daemon = "(setsid sh -c 'exec sleep 600' &); sleep 600 & exec sleep 600";
+    for name in ["a", "b"] {
+        rig.run(name, &shell(daemon)).await;
+    }
+    let all = loop {
+        let all = below(rig.keeper);
+        if all.len() >= 8 {
+            break all;
+        }
+        tokio::task::yield_now().await;
+    };
+    kill(rig.keeper, Signal::KILL);
+    gone(rig.keeper).await;
+    for pid in all {
+        gone(pid).await;
+    }
+    rig.relaunch(Signal::KILL).await;
+    rig.until_state("a", ServiceState::Running).await;
+    rig.until_state("b", ServiceState::Running).await;
+}
+
+#[tokio::test]
+async fn a_supervisor_killed_again_and_again_loses_and_doubles_no_line() {
+    let mut rig = Rig::new().await;
+    let counts = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); echo $i; done; exec sleep 600";
+    let pids: Vec<_> = futures_util::future::join_all(["a", "b"].map(|name| {
+        let (rig, spec) = (&rig, shell(counts));
+        async move { rig.run(name, &spec).await.pid }
+    }))
+    .await;
+    for _ in 0..20 {
+        rig.kill_supervisor().await;
+    }
+    for (name, pid) in ["a", "b"].into_iter().zip(pids) {
+        let lines = rig.lines(name, 20_000).await;
+        let numbers: Vec<u32> = lines
+            .iter()
+            .map(|line| line.text.parse().unwrap())
+            .collect();
+        assert!(numbers.into_iter().eq(1..=20_000));
+        assert_eq!(rig.get(name).await.pid, pid);
+    }
+}
