@@ -9,6 +9,7 @@ use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::logs::LogEngine;
 use super::os;
 use super::owner::{Await, Control, Origin, Owner, Refusal};
 use super::spawn::Base;
@@ -53,6 +54,8 @@ impl Handle {
 pub(super) struct Sandbox {
     pub store: Store,
     pub base: Base,
+    /// Writes down what services say.
+    pub logs: LogEngine,
     /// Set as soon as everything is to stop: nothing is started any more.
     pub closing: CancellationToken,
     /// Set when everything has stopped: whoever still waits for a change is answered.
@@ -63,10 +66,11 @@ pub(super) struct Sandbox {
 }
 
 impl Sandbox {
-    pub(super) fn new(store: Store, base: Base) -> Arc<Self> {
+    pub(super) fn new(store: Store, base: Base, logs: LogEngine) -> Arc<Self> {
         Arc::new(Self {
             store,
             base,
+            logs,
             closing: CancellationToken::new(),
             closed: CancellationToken::new(),
             services: Mutex::default(),

@@ -15,6 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::api;
 use super::folder::FolderWatch;
 use super::launch::READY;
+use super::logs::{Kept, LogEngine};
 use super::os::{self, SocketPath};
 use super::sandbox::Sandbox;
 use super::spawn::Base;
@@ -84,7 +85,9 @@ async fn supervise(store: Store) -> Result<(), ServeError> {
     let listener = bind(socket.path()).map_err(at("the socket cannot be bound"))?;
     let folder =
         FolderWatch::new(store.dir()).map_err(at("the sandbox's folder cannot be watched"))?;
-    let sandbox = Sandbox::new(store, base);
+    let kept = Kept::new().map_err(at("the logs"))?;
+    let logs = LogEngine::start(store.dir(), kept).map_err(at("the logs"))?;
+    let sandbox = Sandbox::new(store, base, logs);
     sandbox
         .load()
         .map_err(at("the definitions cannot be read"))?;

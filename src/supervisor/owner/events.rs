@@ -2,6 +2,7 @@
 //! prober, ends of processes, tries that are due.
 
 use super::*;
+use crate::supervisor::logs::Watch;
 use crate::supervisor::probe::Report;
 
 impl Owner {
@@ -11,6 +12,8 @@ impl Owner {
             Event::Ended => self.ended().await,
             Event::Report(report) => self.reported(report),
             Event::Deadline => self.deadline_passed(),
+            // What is shown says it.
+            Event::LogTrouble => {}
             Event::Due => {
                 let gated = matches!(&self.phase, Phase::BackingOff(Retry { gated: true, .. }));
                 self.restarts = self.restarts.saturating_add(1);
@@ -116,6 +119,7 @@ impl Owner {
         let timeout = spec.timeout.filter(|_| task);
         let ready = prober.is_none() && !task;
         self.phase = Phase::Up(Box::new(Up {
+            log_trouble: process.log_trouble(),
             process,
             prepared,
             prober,
@@ -142,8 +146,13 @@ impl Owner {
             }) => Some(contains.clone()),
             _ => None,
         };
-        let (store, tick) = (&self.sandbox.store, self.tick.clone());
-        let process = Process::spawn(&prepared, store, &self.name, looked_for, tick)?;
+        let tick = self.tick.clone();
+        let process = Process::spawn(
+            &prepared,
+            &self.sandbox,
+            &self.name,
+            Watch { looked_for, tick },
+        )?;
         Ok((process, Arc::new(prepared)))
     }
 
@@ -370,7 +379,7 @@ async fn log_tail(sandbox: Arc<Sandbox>, name: ServiceName, since: jiff::Timesta
     let query = LogQuery {
         tail: Some(10),
         since: Some(since),
-        follow: false,
+        ..LogQuery::default()
     };
     let reading = name.clone();
     let read = move || logs::read(sandbox.store.dir(), &reading, &query);

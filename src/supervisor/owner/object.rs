@@ -32,7 +32,10 @@ fn message(owner: &Owner) -> Option<String> {
             let names: Vec<_> = waiting.names.iter().map(|name| name.as_str()).collect();
             Some(format!("waits for {}", names.join(", ")))
         }
-        Phase::Up(up) => up.message.clone(),
+        Phase::Up(up) => {
+            let trouble = || up.log_trouble.borrow().clone();
+            up.message.clone().or_else(trouble)
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use jiff::Timestamp;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::{Origin, Refusal};
@@ -76,6 +77,8 @@ pub(super) struct Up {
     pub stage: Stage,
     /// Why it is not ready.
     pub message: Option<String>,
+    /// Why its output is being lost.
+    pub log_trouble: watch::Receiver<Option<String>>,
     /// While stopping: when the grace period ends. Else: when a task has run for too long.
     pub deadline: Option<Instant>,
     /// While stopping: what comes next.
@@ -118,6 +121,8 @@ pub(super) enum Event {
     Report(Report),
     /// A deadline has passed.
     Deadline,
+    /// Output is being lost, or not any more.
+    LogTrouble,
     /// It is time for the next try.
     Due,
 }
@@ -140,6 +145,7 @@ impl Phase {
                     process,
                     prober,
                     deadline,
+                    log_trouble,
                     ..
                 } = &mut **up;
                 tokio::select! {
@@ -147,6 +153,7 @@ impl Phase {
                     () = process.ended() => Event::Ended,
                     report = next_report(prober) => Event::Report(report),
                     () = passed(*deadline) => Event::Deadline,
+                    Ok(()) = log_trouble.changed() => Event::LogTrouble,
                 }
             }
         }

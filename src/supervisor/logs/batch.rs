@@ -1,0 +1,570 @@
+//! The steps by which a batch of output gets from a service's pipe into its log, exactly once even if
+//! this process is killed between or within any two of them.
+//!
+//! 1. journal: *fill*; bytes move from the pipe into the stage.
+//! 2. They are read from the stage, which keeps them.
+//! 3. journal: *write*, with the size of the file; they are appended.
+//! 4. journal: *drain*; they leave the stage.
+//!
+//! Who comes next goes on with what the stage holds after *fill*, cuts the file back and appends again
+//! after *write*, with the same time, and empties the stage after *drain*.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use super::CHUNK;
+use super::file::Log;
+use super::format::{self, Text};
+use super::journal::{Entry, Journal, Whose};
+use super::os::{Kept, Stage};
+use crate::model::ServiceName;
+use crate::platforms::LogStream;
+
+/// What a turn of one stream came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// Nothing for now.
+    Nothing,
+    /// Nothing any more.
+    End,
+    /// So many; whether a line stands open after them.
+    Bytes { length: u64, open: bool },
+}
+
+/// Carries batches, one at a time.
+#[derive(Debug)]
+pub(super) struct Carrier {
+    dir: PathBuf,
+    stage: Stage,
+    journal: Journal,
+    logs: HashMap<ServiceName, Log>,
+    chunk: Box<[u8]>,
+    out: Vec<u8>,
+    /// The time of the last batch: times in a log do not go back when the clock does.
+    last: Timestamp,
+    #[cfg(test)]
+    pub mortal: tests::Mortal,
+}
+
+/// Stands where the tests let the process die: before each step.
+macro_rules! step {
+    ($carrier:expr) => {
+        #[cfg(test)]
+        $carrier.mortal.step()?;
+    };
+}
+
+impl Carrier {
+    /// Nothing is done yet about what was begun: [`Carrier::recover`] has to be called first.
+    pub(super) fn new(dir: &Path, kept: Kept) -> io::Result<Self> {
+        Ok(Self {
+            dir: dir.to_owned(),
+            stage: Stage::new(kept.stage)?,
+            journal: Journal::new(kept.journal),
+            logs: HashMap::new(),
+            chunk: vec![0; CHUNK].into_boxed_slice(),
+            out: Vec::new(),
+            last: Timestamp::UNIX_EPOCH,
+            #[cfg(test)]
+            mortal: tests::Mortal::default(),
+        })
+    }
+
+    /// Finishes what the journal says was begun.
+    pub(super) fn recover(&mut self) -> io::Result<()> {
+        match self.journal.get()? {
+            Entry::Idle => {}
+            Entry::Fill(whose) => self.carry(whose, &mut |_| {})?,
+            Entry::Write {
+                whose,
+                size,
+                take,
+                at,
+                lost,
+            } => {
+                self.last = at;
+                let log = self.log(&whose.name);
+                log.lost = lost;
+                // On a full disk it may not be mended; then its batch is lost, and nothing doubled.
+                if log.prepare().is_ok() {
+                    log.take_back(size)?;
+                }
+                let whose = self.carry_piece(whose, Some(take), &mut |_| {})?;
+                self.carry(whose, &mut |_| {})?;
+            }
+            Entry::Drain { whose, left } => {
+                self.empty(left)?;
+                self.carry(whose, &mut |_| {})?;
+            }
+            Entry::Own { name, size } => {
+                let log = self.log(&name);
+                // On a full disk it may not be mended; then its batch is lost, and nothing doubled.
+                if log.prepare().is_ok() {
+                    log.take_back(size)?;
+                }
+            }
+        }
+        self.logs.clear();
+        self.put(&Entry::Idle)
+    }
+
+    /// Takes one batch from `source`. `seen` is shown its bytes.
+    pub(super) fn take(
+        &mut self,
+        source: BorrowedFd<'_>,
+        whose: Whose,
+        most: usize,
+        seen: &mut dyn FnMut(&[u8]),
+    ) -> io::Result<Taken> {
+        step!(self);
+        self.put(&Entry::Fill(whose.clone()))?;
+        step!(self);
+        let most = most.min(CHUNK);
+        match self.stage.fill(source, &mut self.chunk[..most]) {
+            Ok(0) => return Ok(Taken::End),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Taken::Nothing),
+            Err(error) => return Err(error),
+        }
+        let (mut length, mut open) = (0, false);
+        let mut look = |bytes: &[u8]| {
+            length += bytes.len() as u64;
+            open = bytes.last() != Some(&b'\n');
+            seen(bytes);
+        };
+        self.carry(whose, &mut look)?;
+        Ok(Taken::Bytes { length, open })
+    }
+
+    /// Carries what the stage holds.
+    fn carry(&mut self, mut whose: Whose, seen: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+        while self.stage.len()? > 0 {
+            whose = self.carry_piece(whose, None, seen)?;
+        }
+        Ok(())
+    }
+
+    /// Carries as much of it as is copied at once, which is nearly always all, and returns how the
+    /// rest is to be labelled. `again` is how much it was when it was first tried.
+    fn carry_piece(
+        &mut self,
+        whose: Whose,
+        again: Option<u64>,
+        seen: &mut dyn FnMut(&[u8]),
+    ) -> io::Result<Whose> {
+        step!(self);
+        let most = again.map_or(CHUNK, |take| CHUNK.min(take as usize));
+        let taken = self.stage.peek(&mut self.chunk[..most])?;
+        let left = (self.stage.len()?.saturating_sub(taken)) as u64;
+        let chunk = std::mem::take(&mut self.chunk);
+        seen(&chunk[..taken]);
+        let at = match again {
+            Some(_) => self.last,
+            None => self.now(),
+        };
+        let written = self.write(&whose, at, &chunk[..taken]);
+        self.chunk = chunk;
+        written?;
+        let after = Whose {
+            continues: self.chunk[..taken].last() != Some(&b'\n'),
+            ..whose
+        };
+        step!(self);
+        self.put(&Entry::Drain {
+            whose: after.clone(),
+            left,
+        })?;
+        self.empty(left)?;
+        Ok(after)
+    }
+
+    /// Appends one batch. Where that cannot be done its bytes are lost, which is noted.
+    fn write(&mut self, whose: &Whose, at: Timestamp, bytes: &[u8]) -> io::Result<()> {
+        let (take, lost) = (bytes.len() as u64, self.lost(&whose.name));
+        let log = self.log(&whose.name);
+        let size = match log.prepare() {
+            Ok(size) => size,
+            Err(error) => {
+                log.lose(take, &error);
+                return Ok(());
+            }
+        };
+        step!(self);
+        let write = Entry::Write {
+            whose: whose.clone(),
+            size,
+            take,
+            at,
+            lost,
+        };
+        self.put(&write)?;
+        step!(self);
+        let appended = self.append(whose, at, bytes, lost);
+        #[cfg(test)]
+        self.mortal.check()?;
+        let log = self.log(&whose.name);
+        match appended {
+            Ok(()) => (log.lost, log.trouble) = (0, None),
+            Err(error) => {
+                if let Err(error) = log.take_back(size) {
+                    tracing::warn!(service = %whose.name, %error, "half a batch stays in its log");
+                }
+                log.lose(take, &error);
+            }
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, whose: &Whose, at: Timestamp, bytes: &[u8], lost: u64) -> io::Result<()> {
+        let mut out = std::mem::take(&mut self.out);
+        let Some(log) = self.logs.get_mut(&whose.name) else {
+            return Ok(());
+        };
+        let notice = (lost > 0).then(|| {
+            let why = log
+                .trouble
+                .as_deref()
+                .unwrap_or("the log could not be written");
+            format!("gabion: {lost} bytes of output are lost: {why}\n")
+        });
+        let notice = Text {
+            at,
+            stream: LogStream::Stderr,
+            continues: false,
+            bytes: notice.as_deref().unwrap_or_default().as_bytes(),
+        };
+        let text = Text {
+            at,
+            stream: whose.stream,
+            continues: whose.continues,
+            bytes,
+        };
+        #[cfg(test)]
+        let mortal = &mut self.mortal;
+        let mut sink = |records: &[u8]| {
+            #[cfg(test)]
+            if mortal.dies_next() {
+                log.append(&records[..records.len() / 2])?;
+            }
+            #[cfg(test)]
+            mortal.step()?;
+            log.append(records)
+        };
+        let written = notice
+            .write(&mut out, &mut sink)
+            .and_then(|()| text.write(&mut out, &mut sink));
+        // The text of a flood of empty lines is some forty times as long.
+        out.clear();
+        out.shrink_to(2 * CHUNK);
+        self.out = out;
+        written
+    }
+
+    /// Ends the line that stands open in a stream whose process has ended, and tells of what was lost.
+    pub(super) fn end_line(&mut self, whose: &Whose) -> io::Result<()> {
+        step!(self);
+        let at = self.now();
+        let lost = self.lost(&whose.name);
+        if !whose.continues && lost == 0 {
+            return Ok(());
+        }
+        let log = self.log(&whose.name);
+        let size = log.prepare()?;
+        self.put(&Entry::Own {
+            name: whose.name.clone(),
+            size,
+        })?;
+        step!(self);
+        let mut ended = self.append(whose, at, b"", lost);
+        let log = self.log(&whose.name);
+        if ended.is_ok() && whose.continues {
+            ended = log.append(format::end(at, whose.stream).as_bytes());
+        }
+        match &ended {
+            Ok(()) => (log.lost, log.trouble) = (0, None),
+            Err(_) => log.take_back(size)?,
+        }
+        step!(self);
+        self.put(&Entry::Idle)?;
+        ended
+    }
+
+    /// Empties the stage down to its last `left` bytes.
+    fn empty(&mut self, left: u64) -> io::Result<()> {
+        step!(self);
+        loop {
+            let length = (self.stage.len()? as u64).saturating_sub(left);
+            let length = CHUNK.min(length as usize);
+            if length == 0 {
+                return Ok(());
+            }
+            self.stage.drain(&mut self.chunk[..length])?;
+        }
+    }
+
+    fn put(&self, entry: &Entry) -> io::Result<()> {
+        self.journal.put(entry)
+    }
+
+    fn now(&mut self) -> Timestamp {
+        self.last = self.last.max(format::now());
+        self.last
+    }
+
+    fn log(&mut self, name: &ServiceName) -> &mut Log {
+        let dir = &self.dir;
+        let new = || Log::new(dir, name);
+        self.logs.entry(name.clone()).or_insert_with(new)
+    }
+
+    /// Closes a log.
+    pub(super) fn forget(&mut self, name: &ServiceName) {
+        self.logs.remove(name);
+    }
+
+    fn lost(&self, name: &ServiceName) -> u64 {
+        self.logs.get(name).map_or(0, |log| log.lost)
+    }
+
+    /// Why the output of a service is being lost, if it is.
+    pub(super) fn trouble(&self, name: &ServiceName) -> Option<String> {
+        self.logs.get(name)?.trouble.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::fd::{AsFd, OwnedFd};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::platforms::{LogLine, LogQuery};
+
+    /// Dies after so many steps.
+    #[derive(Debug, Default)]
+    pub struct Mortal {
+        left: Option<usize>,
+        dead: bool,
+    }
+
+    impl Mortal {
+        pub fn step(&mut self) -> io::Result<()> {
+            match &mut self.left {
+                Some(0) => self.dead = true,
+                Some(left) => *left -= 1,
+                None => {}
+            }
+            self.check()
+        }
+
+        pub fn dies_next(&self) -> bool {
+            self.left == Some(0)
+        }
+
+        pub fn check(&self) -> io::Result<()> {
+            match self.dead {
+                true => Err(io::Error::other("dead")),
+                false => Ok(()),
+            }
+        }
+    }
+
+    struct Rig {
+        dir: tempfile::TempDir,
+        name: ServiceName,
+        kept: Kept,
+        carrier: Carrier,
+        deaths: Vec<usize>,
+    }
+
+    fn copy(kept: &Kept) -> Kept {
+        let copy = |fd: &OwnedFd| fd.try_clone().unwrap();
+        Kept {
+            stage: (copy(&kept.stage.0), copy(&kept.stage.1)),
+            journal: copy(&kept.journal),
+        }
+    }
+
+    impl Rig {
+        fn new(deaths: Vec<usize>) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::create_dir(dir.path().join("logs")).unwrap();
+            let kept = Kept::new().unwrap();
+            let carrier = Carrier::new(dir.path(), copy(&kept)).unwrap();
+            let name = ServiceName::new("web").unwrap();
+            let mut rig = Self {
+                dir,
+                name,
+                kept,
+                carrier,
+                deaths,
+            };
+            rig.carrier.mortal.left = rig.deaths.pop();
+            rig
+        }
+
+        /// Another process takes over, which may die as well.
+        fn succeed(&mut self) {
+            loop {
+                self.carrier = Carrier::new(self.dir.path(), copy(&self.kept)).unwrap();
+                self.carrier.mortal.left = self.deaths.pop();
+                if self.carrier.recover().is_ok() {
+                    return;
+                }
+            }
+        }
+
+        /// Takes all there is in a pipe, over as many lives as it needs.
+        fn take_all(&mut self, source: &OwnedFd, stream: LogStream, open: &mut bool, most: usize) {
+            loop {
+                let whose = Whose {
+                    name: self.name.clone(),
+                    stream,
+                    continues: *open,
+                };
+                match self.carrier.take(source.as_fd(), whose, most, &mut |_| {}) {
+                    Ok(Taken::Bytes { open: now, .. }) => *open = now,
+                    Ok(Taken::Nothing | Taken::End) => return,
+                    Err(_) => {
+                        self.succeed();
+                        *open = true;
+                    }
+                }
+            }
+        }
+
+        fn lines(&self) -> Vec<LogLine> {
+            super::super::read(self.dir.path(), &self.name, &LogQuery::default()).unwrap()
+        }
+
+        fn texts(&self, stream: LogStream) -> Vec<String> {
+            let lines = self.lines().into_iter();
+            let lines = lines.filter(|line| line.stream == stream);
+            lines.map(|line| line.text).collect()
+        }
+    }
+
+    fn pipe() -> (OwnedFd, std::fs::File) {
+        let (source, into) = io::pipe().unwrap();
+        rustix::io::ioctl_fionbio(&source, true).unwrap();
+        (source.into(), OwnedFd::from(into).into())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+        /// What was written to two pipes is in the log once, wherever processes die.
+        #[test]
+        fn nothing_is_lost_or_doubled(
+            pieces in prop::collection::vec((any::<bool>(), "[ab\n]{0,12}"), 1..12),
+            deaths in prop::collection::vec(0usize..14, 0..12),
+            most in prop::sample::select(vec![1usize, 3, 4096]),
+        ) {
+            let mut rig = Rig::new(deaths);
+            let pipes = [pipe(), pipe()];
+            let streams = [LogStream::Stdout, LogStream::Stderr];
+            let (mut open, mut all) = ([false; 2], [String::new(), String::new()]);
+            for (second, text) in &pieces {
+                let index = usize::from(*second);
+                (&pipes[index].1).write_all(text.as_bytes()).unwrap();
+                all[index].push_str(text);
+                rig.take_all(&pipes[index].0, streams[index], &mut open[index], most);
+            }
+            rig.succeed();
+            for index in 0..2 {
+                let expected: Vec<_> = all[index].lines().collect();
+                prop_assert_eq!(rig.texts(streams[index]), expected);
+            }
+            let times: Vec<_> = rig.lines().iter().map(|line| line.at).collect();
+            // The last two may stand open, and are told at the end.
+            let ended = &times[..times.len().saturating_sub(2)];
+            prop_assert!(ended.is_sorted());
+        }
+    }
+
+    #[test]
+    fn a_batch_that_is_done_again_is_the_same_to_the_byte() {
+        // Dies in the middle of the append; its reader has seen the half of it.
+        let (source, mut into) = pipe();
+        into.write_all(b"one\ntwo\nthr").unwrap();
+        for deaths in 0..40 {
+            let mut rig = Rig::new(vec![deaths]);
+            let mut open = false;
+            rig.take_all(&source, LogStream::Stdout, &mut open, 9);
+            let file = rig.dir.path().join("logs/web.log");
+            let half = std::fs::read(&file).unwrap_or_default();
+            rig.succeed();
+            let whole = std::fs::read(&file).unwrap_or_default();
+            assert!(whole.starts_with(&half), "{deaths}");
+            into.write_all(b"one\ntwo\nthr").unwrap();
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_told_of_once_there_is_room() {
+        let mut rig = Rig::new(Vec::new());
+        let live = rig.dir.path().join("logs/web.log");
+        std::os::unix::fs::symlink("/dev/full", &live).unwrap();
+        let (source, mut into) = pipe();
+        let mut open = false;
+        for text in ["lost\n", "too\n"] {
+            into.write_all(text.as_bytes()).unwrap();
+            rig.take_all(&source, LogStream::Stdout, &mut open, 4096);
+            let trouble = rig.carrier.trouble(&rig.name);
+            assert_eq!(trouble.as_deref(), Some("No space left on device"));
+        }
+        std::fs::remove_file(&live).unwrap();
+        into.write_all(b"kept\n").unwrap();
+        rig.take_all(&source, LogStream::Stdout, &mut open, 4096);
+        assert_eq!(rig.carrier.trouble(&rig.name), None);
+        let notice = "gabion: 9 bytes of output are lost: No space left on device";
+        assert_eq!(rig.texts(LogStream::Stderr), [notice]);
+        assert_eq!(rig.texts(LogStream::Stdout), ["kept"]);
+    }
+
+    #[test]
+    fn any_bytes_and_very_long_lines_are_kept() {
+        let mut rig = Rig::new(Vec::new());
+        let (source, mut into) = pipe();
+        let mut open = false;
+        for _ in 0..5 {
+            into.write_all(&[b'x'; 50_000]).unwrap();
+            rig.take_all(&source, LogStream::Stdout, &mut open, CHUNK);
+        }
+        into.write_all(b"\n\xff\0\x1b[1m\n").unwrap();
+        rig.take_all(&source, LogStream::Stdout, &mut open, CHUNK);
+        let texts = rig.texts(LogStream::Stdout);
+        let lengths: Vec<_> = texts.iter().map(String::len).collect();
+        assert_eq!(lengths[..4], [65_536, 65_536, 65_536, 53_392]);
+        assert_eq!(texts[4], "\u{fffd}\0\u{1b}[1m");
+    }
+
+    #[test]
+    fn a_line_that_a_dead_process_left_open_is_ended() {
+        let mut rig = Rig::new(Vec::new());
+        let stream = LogStream::Stdout;
+        let whose = |continues| Whose {
+            name: ServiceName::new("web").unwrap(),
+            stream,
+            continues,
+        };
+        let say = |rig: &mut Rig, text: &str| {
+            let (source, mut into) = pipe();
+            into.write_all(text.as_bytes()).unwrap();
+            rig.take_all(&source, stream, &mut false, 4096);
+        };
+        say(&mut rig, "one");
+        rig.carrier.end_line(&whose(true)).unwrap();
+        rig.carrier.end_line(&whose(false)).unwrap();
+        say(&mut rig, "two");
+        // Nobody was there to end it; another process begins a line.
+        say(&mut rig, "three");
+        assert_eq!(rig.texts(stream), ["one", "two", "three"]);
+    }
+}
