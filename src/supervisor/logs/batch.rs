@@ -78,7 +78,7 @@ impl Carrier {
     pub(super) fn recover(&mut self) -> io::Result<()> {
         match self.journal.get()? {
             Entry::Idle => {}
-            Entry::Fill(whose) => self.carry(whose, &mut |_| {})?,
+            Entry::Fill(whose) => _ = self.carry(whose, &mut |_| {})?,
             Entry::Write {
                 whose,
                 size,
@@ -130,22 +130,27 @@ impl Carrier {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Taken::Nothing),
             Err(error) => return Err(error),
         }
-        let (mut length, mut open) = (0, false);
+        let mut length = 0;
         let mut look = |bytes: &[u8]| {
             length += bytes.len() as u64;
-            open = bytes.last() != Some(&b'\n');
             seen(bytes);
         };
-        self.carry(whose, &mut look)?;
+        let open = self.carry(whose, &mut look)?;
         Ok(Taken::Bytes { length, open })
     }
 
-    /// Carries what the stage holds.
-    fn carry(&mut self, mut whose: Whose, seen: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+    /// Carries what the stage holds. Says whether a line stands open after it.
+    fn carry(&mut self, mut whose: Whose, seen: &mut dyn FnMut(&[u8])) -> io::Result<bool> {
         while self.stage.len()? > 0 {
             whose = self.carry_piece(whose, None, seen)?;
         }
-        Ok(())
+        Ok(whose.continues)
+    }
+
+    /// Whether a line stands open after a batch. After one that is lost another begins: what is left of
+    /// it is not put together with the beginning of another.
+    fn stands_open(&self, name: &ServiceName, bytes: &[u8]) -> bool {
+        bytes.last() != Some(&b'\n') && self.trouble(name).is_none()
     }
 
     /// Carries as much of it as is copied at once, which is nearly always all, and returns how the
@@ -170,7 +175,7 @@ impl Carrier {
         self.chunk = chunk;
         written?;
         let after = Whose {
-            continues: self.chunk[..taken].last() != Some(&b'\n'),
+            continues: self.stands_open(&whose.name, &self.chunk[..taken]),
             ..whose
         };
         step!(self);
@@ -313,6 +318,14 @@ impl Carrier {
     fn now(&mut self) -> Timestamp {
         self.last = self.last.max(format::now());
         self.last
+    }
+
+    /// Opens a log before there is anything to write.
+    pub(super) fn open(&mut self, name: &ServiceName) {
+        let log = self.log(name);
+        if let Err(error) = log.prepare() {
+            log.lose(0, &error);
+        }
     }
 
     fn log(&mut self, name: &ServiceName) -> &mut Log {

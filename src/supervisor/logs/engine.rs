@@ -292,6 +292,8 @@ impl Thread {
                 Err(error) => tracing::warn!(service = %name, %error, "its log cannot be read"),
             }
         }
+        self.carrier.open(&name);
+        tell(&trouble, self.carrier.trouble(&name));
         let tick = watch.tick;
         for (stream, pipe) in streams {
             let key = self.next;
