@@ -1,7 +1,7 @@
 //! The logs of services. In: bytes from the pipes of processes. Out: `logs/NAME.log`, bounded by
 //! rotation, and readers of it that need no running supervisor.
 //!
-//! One thread, the [`engine`], takes turns with all pipes of a sandbox. Each batch goes by way of a
+//! One [`thread`] takes turns with all pipes of a sandbox. Each batch goes by way of a
 //! stage pipe and a journal, both of which outlive this process, so that a SIGKILL at any moment
 //! loses and doubles nothing ([`batch`]). Must not: hold a line in memory, or block the runtime.
 
@@ -15,6 +15,7 @@ mod journal;
 mod killed;
 mod seek;
 mod seen;
+mod thread;
 
 #[cfg(target_os = "linux")]
 #[path = "linux.rs"]
