@@ -18,10 +18,13 @@ class Project:
         self.env = {"PATH": os.environ["PATH"], "HOME": self.dir, "GABION_HOME": f"{self.dir}/state"}
         pathlib.Path(self.dir, "gabion.yaml").write_text(manifest)
 
+    def command(self, *args):
+        return [str(GABION), *args]
+
     def run(self, *args):
         """Runs gabion and returns the seconds it took."""
         began = time.monotonic()
-        result = subprocess.run([GABION, *args], cwd=self.dir, env=self.env, capture_output=True, text=True)
+        result = subprocess.run(self.command(*args), cwd=self.dir, env=self.env, capture_output=True, text=True)
         took = time.monotonic() - began
         if result.returncode != 0:
             raise SystemExit(f"gabion {' '.join(args)}:\n{result.stdout}{result.stderr}")

@@ -12,14 +12,15 @@ use super::context::{Context, paint, print};
 use super::error::{Error, Result};
 use super::progress::printable;
 use crate::model::{Address, HumanDuration, ServiceAddress};
-use crate::platforms::{LogLine, LogQuery, Platforms};
+use crate::platforms::{LogLine, LogQuery, LogStream, Platforms};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   gabion logs web/api
   gabion logs -f                         everything, as it comes
   gabion logs web data/redis --tail 20
-  gabion logs web/api --since 10m --timestamps")]
+  gabion logs web/api --since 10m --timestamps
+  gabion logs web/api --stream stderr")]
 pub struct LogsArgs {
     /// Services, or sandboxes for all their services; all without it
     #[arg(value_name = "ADDRESS", add = super::address::completer())]
@@ -37,9 +38,27 @@ pub struct LogsArgs {
     /// Only lines since then: a duration such as `10m`, or a time such as 2026-01-05T10:30:00Z
     #[arg(long, value_name = "WHEN", value_parser = since)]
     since: Option<Timestamp>,
+    /// Only lines of this stream
+    #[arg(long, value_name = "STREAM")]
+    stream: Option<StreamArg>,
     /// Write each line's time before it
     #[arg(short, long)]
     timestamps: bool,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum StreamArg {
+    Stdout,
+    Stderr,
+}
+
+impl From<StreamArg> for LogStream {
+    fn from(stream: StreamArg) -> Self {
+        match stream {
+            StreamArg::Stdout => Self::Stdout,
+            StreamArg::Stderr => Self::Stderr,
+        }
+    }
 }
 
 fn since(text: &str) -> Result<Timestamp, String> {
@@ -90,7 +109,8 @@ pub async fn run(context: &Context, args: &LogsArgs) -> Result<ExitCode> {
     let printer = Printer::new(context, args, &services);
     let last = backlog(&platforms, &services, args, &printer).await?;
     if args.follow {
-        follow(&platforms, &services, last, &printer).await?;
+        let stream = args.stream.map(LogStream::from);
+        follow(&platforms, &services, last, stream, &printer).await?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -110,6 +130,7 @@ async fn backlog(
         let query = LogQuery {
             tail: args.tail,
             since: args.since,
+            stream: args.stream.map(LogStream::from),
             follow: false,
         };
         let mut received = platforms.of(&service.sandbox)?.logs(service, query).await?;
@@ -135,6 +156,7 @@ async fn follow(
     platforms: &Platforms,
     services: &[ServiceAddress],
     marks: Vec<Mark>,
+    stream: Option<LogStream>,
     printer: &Printer,
 ) -> Result<()> {
     let now = Timestamp::now();
@@ -145,6 +167,7 @@ async fn follow(
         let query = LogQuery {
             tail: None,
             since: Some(from),
+            stream,
             follow: true,
         };
         let received = platforms.of(&service.sandbox)?.logs(service, query).await?;

@@ -366,6 +366,7 @@ impl Observe for Memory {
         query: LogQuery,
     ) -> Result<mpsc::Receiver<LogLine>> {
         let mut lines = self.lock().logs.get(service).cloned().unwrap_or_default();
+        lines.retain(|line| query.stream.is_none_or(|stream| line.stream == stream));
         lines.retain(|line| query.since.is_none_or(|since| line.at >= since));
         let skip = query
             .tail

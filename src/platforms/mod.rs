@@ -121,6 +121,8 @@ pub struct LogQuery {
     pub tail: Option<usize>,
     /// Only lines at or after this time.
     pub since: Option<jiff::Timestamp>,
+    /// Only lines of this stream.
+    pub stream: Option<LogStream>,
     /// Whether to go on with new lines as they come.
     pub follow: bool,
 }
@@ -128,7 +130,7 @@ pub struct LogQuery {
 /// One line of a service's output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLine {
-    /// When it was read.
+    /// When its end was read.
     pub at: jiff::Timestamp,
     /// Which stream it was written to.
     pub stream: LogStream,
@@ -137,7 +139,8 @@ pub struct LogLine {
 }
 
 /// A service's output streams.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum LogStream {
     /// Standard output.
     Stdout,

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
-use super::logs::Follower;
+use super::logs::{Follower, show_line};
 use super::owner::{Await, Control, Origin, Refusal};
 use super::sandbox::{Handle, Sandbox};
 use super::{signal, wire};
@@ -254,13 +254,16 @@ struct LogsQuery {
     lines: Option<usize>,
     follow: Option<bool>,
     since: Option<jiff::Timestamp>,
+    stream: Option<crate::platforms::LogStream>,
 }
 
 /// What a stream of log lines needs to go on.
-struct LogStream {
+struct Lines {
     follower: Follower,
     /// Told of new lines; `None` if only what there is was asked for.
     tick: Option<watch::Receiver<u64>>,
+    /// Whether only lines are told that have an end.
+    whole: bool,
     sandbox: Arc<Sandbox>,
 }
 
@@ -276,6 +279,7 @@ async fn logs(
     let query = LogQuery {
         tail: query.lines,
         since: query.since,
+        stream: query.stream,
         follow,
     };
     let dir = sandbox.store.dir().to_owned();
@@ -284,9 +288,11 @@ async fn logs(
         .map_err(std::io::Error::other)
         .and_then(|follower| follower)
         .map_err(|error| Refusal::internal(format!("the log cannot be read: {error}")))?;
-    let stream = LogStream {
+    let stream = Lines {
         follower,
         tick: follow.then_some(handle.tick),
+        // Of a process that lives the rest of the line is still to come.
+        whole: handle.object.borrow().pid.is_some(),
         sandbox,
     };
     let body = Body::from_stream(stream::unfold(stream, next_lines));
@@ -295,29 +301,43 @@ async fn logs(
 }
 
 /// The next lines of a log; waits for them if they are followed.
-async fn next_lines(mut stream: LogStream) -> Option<(std::io::Result<Vec<u8>>, LogStream)> {
+async fn next_lines(mut stream: Lines) -> Option<(std::io::Result<Vec<u8>>, Lines)> {
     loop {
         if let Some(tick) = &mut stream.tick {
             tick.mark_unchanged();
         }
         let mut follower = stream.follower;
+        let finish = stream.tick.is_none() && !stream.whole;
         let read = tokio::task::spawn_blocking(move || {
-            let lines = follower.read();
-            (follower, lines)
+            let mut read = follower.read();
+            if let Ok(lines) = &mut read
+                && lines.is_empty()
+                && finish
+            {
+                *lines = follower.unfinished();
+            }
+            let text = read.map(|lines| {
+                let mut text = Vec::new();
+                lines.iter().for_each(|line| show_line(line, &mut text));
+                text
+            });
+            (follower, text)
         });
-        let (follower, lines) = read.await.ok()?;
+        let (follower, text) = read.await.ok()?;
         stream.follower = follower;
-        match lines {
-            Ok(lines) if lines.is_empty() => {}
-            lines => return Some((lines, stream)),
+        match text {
+            Ok(text) if text.is_empty() => {}
+            text => return Some((text, stream)),
         }
         let tick = stream.tick.as_mut()?;
         tokio::select! {
             changed = tick.changed() => if changed.is_err() {
                 // The service is gone: what it wrote last is still read.
-                stream.tick = None;
+                (stream.tick, stream.whole) = (None, false);
             },
-            () = stream.sandbox.closed.cancelled() => stream.tick = None,
+            () = stream.sandbox.closed.cancelled() => {
+                (stream.tick, stream.whole) = (None, false);
+            }
         }
     }
 }

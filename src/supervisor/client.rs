@@ -246,6 +246,9 @@ impl Client {
         if let Some(since) = query.since {
             parameters.push(("since", since.to_string()));
         }
+        if let Some(stream) = query.stream {
+            parameters.push(("stream", logs::stream_name(stream).to_owned()));
+        }
         let request = self.service(Method::GET, name, "/logs").query(&parameters);
         let answer = checked(request.send().await?).await?;
         let (sender, receiver) = mpsc::channel(256);

@@ -25,7 +25,7 @@ use self::phase::{Attempt, Event, Phase, Rest, Retry, Stage, Then, Up, Waiting};
 pub(super) use self::refusal::Refusal;
 use super::policy::{self, Ending, History, Next};
 use super::probe::{Before, Begin, Means, NotifySocket, Prober};
-use super::process::{Process, Watched};
+use super::process::{Known, Process};
 use super::sandbox::{self, Handle, Sandbox};
 use super::signal;
 use super::spawn::{Prepared, SpawnError};

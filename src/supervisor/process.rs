@@ -1,26 +1,18 @@
 //! One live process of a service with its session and its output.
 
-use std::io;
-use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use rustix::process::{Pid, Signal};
-use tokio::net::unix::pipe;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
-use super::logs::{Splitter, Writer, stamp};
+use super::logs::{Attached, LogEngine, Watch};
 use super::os;
 use super::signal;
-use super::store::{Running, Store};
+use super::store::Running;
 use crate::keeper::{Child, ChildId, End};
 use crate::model::{Exit, ServiceName};
 use crate::platforms::LogStream;
-
-/// The most that is read from a pipe before it is written down.
-const CHUNK: usize = 64 << 10;
 
 /// The main process of a service, which leads a session of its own.
 #[derive(Debug)]
@@ -39,37 +31,39 @@ pub(super) struct Process {
     family: Vec<os::Identity>,
     /// What is in the environment of all that it starts.
     mark: Option<String>,
-    output: Output,
+    output: Attached,
 }
 
-/// What a process is watched for.
-pub(super) struct Watched {
-    /// A text in its output.
-    pub looked_for: Option<String>,
-    /// Told of new lines.
-    pub tick: watch::Sender<u64>,
+/// Whether a process was listened to before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    New,
+    /// By an earlier supervisor.
+    Before,
 }
 
 impl Process {
     /// Takes a process that the keeper has executed, now or for an earlier supervisor.
     pub(super) fn adopt(
         mut child: Child,
-        store: &Store,
+        logs: &LogEngine,
         name: &ServiceName,
         mark: Option<String>,
-        watched: Watched,
-    ) -> io::Result<Self> {
-        let writer = Writer::open(store.dir(), name)?;
-        let [_, stdout, stderr] = &mut child.ends;
-        let receiver =
-            |end: &mut Option<OwnedFd>| end.take().map(pipe::Receiver::from_owned_fd).transpose();
-        let pipes = [receiver(stdout)?, receiver(stderr)?];
-        let Watched { looked_for, tick } = watched;
-        let output = Output::start(writer, pipes, looked_for, tick);
+        watch: Watch,
+        known: Known,
+    ) -> Self {
         let started_at = Timestamp::from_microsecond(child.started_at).unwrap_or(Timestamp::now());
+        let [_, stdout, stderr] = &mut child.ends;
+        let stdout = stdout.take().map(|end| (LogStream::Stdout, end));
+        let stderr = stderr.take().map(|end| (LogStream::Stderr, end));
+        let streams = stdout.into_iter().chain(stderr).collect();
+        let output = match known {
+            Known::New => logs.attach(name, streams, watch),
+            Known::Before => logs.adopt(name, streams, watch, started_at),
+        };
         let ago = Timestamp::now().duration_since(started_at);
         let ago = Duration::try_from(ago).unwrap_or_default();
-        Ok(Self {
+        Self {
             pid: child.pid,
             started: Instant::now().checked_sub(ago).unwrap_or(Instant::now()),
             started_at,
@@ -79,7 +73,7 @@ impl Process {
             mark,
             output,
             child,
-        })
+        }
     }
 
     /// What the keeper knows it by.
@@ -98,7 +92,12 @@ impl Process {
 
     /// Whether its output has shown the text looked for.
     pub(super) fn seen(&self) -> watch::Receiver<bool> {
-        self.output.seen.clone()
+        self.output.seen()
+    }
+
+    /// Why its output is being lost, if it is.
+    pub(super) fn log_trouble(&self) -> watch::Receiver<Option<String>> {
+        self.output.trouble()
     }
 
     /// Sends a signal to its process group.
@@ -157,150 +156,5 @@ fn exit_of(end: End) -> Exit {
             signal: Some(signal::name_of(number)),
             at,
         },
-    }
-}
-
-/// The task that writes the output of one process down.
-#[derive(Debug)]
-struct Output {
-    task: JoinHandle<()>,
-    last: CancellationToken,
-    seen: watch::Receiver<bool>,
-}
-
-impl Output {
-    fn start(
-        writer: Writer,
-        pipes: [Option<pipe::Receiver>; 2],
-        looked_for: Option<String>,
-        tick: watch::Sender<u64>,
-    ) -> Self {
-        let last = CancellationToken::new();
-        let (found, seen) = watch::channel(false);
-        let [stdout, stderr] = pipes;
-        let pump = Pump {
-            writer: Some(writer),
-            streams: [
-                (stdout, Splitter::new(LogStream::Stdout)),
-                (stderr, Splitter::new(LogStream::Stderr)),
-            ],
-            looked_for: looked_for.map(String::into_bytes),
-            found,
-            tick,
-        };
-        Self {
-            task: tokio::spawn(pump.run(last.clone())),
-            last,
-            seen,
-        }
-    }
-
-    /// Everything that was written is in the pipes by now: takes it from there and ends.
-    async fn finish(self) {
-        self.last.cancel();
-        if let Err(error) = self.task.await {
-            tracing::error!(%error, "the output of a service was not read to its end");
-        }
-    }
-}
-
-struct Pump {
-    /// Absent only while it is writing.
-    writer: Option<Writer>,
-    streams: [(Option<pipe::Receiver>, Splitter); 2],
-    looked_for: Option<Vec<u8>>,
-    found: watch::Sender<bool>,
-    tick: watch::Sender<u64>,
-}
-
-impl Pump {
-    async fn run(mut self, last: CancellationToken) {
-        // While a batch is written nothing is read, so a slow disk holds back the service and nobody
-        // else.
-        while !last.is_cancelled() {
-            let [(stdout, _), (stderr, _)] = &self.streams;
-            tokio::select! {
-                () = readable(stdout.as_ref()) => {}
-                () = readable(stderr.as_ref()) => {}
-                () = last.cancelled() => break,
-            }
-            let batch = self.take(|pipe, chunk| pipe.try_read(chunk));
-            self.write(batch).await;
-        }
-        while self.streams.iter().any(|(pipe, _)| pipe.is_some()) {
-            let batch = self.take(read_or_end);
-            self.write(batch).await;
-        }
-        let now = stamp(Timestamp::now());
-        let mut rest = Vec::new();
-        for (_, splitter) in &mut self.streams {
-            splitter.flush(&now, &mut rest);
-        }
-        self.write(rest).await;
-    }
-
-    /// Reads once from each pipe; one that is at its end is closed.
-    fn take(&mut self, read: impl Fn(&pipe::Receiver, &mut [u8]) -> io::Result<usize>) -> Vec<u8> {
-        // On the stack of one thread, not in the memory of each service.
-        let mut chunk = [0; CHUNK];
-        let now = stamp(Timestamp::now());
-        let mut batch = Vec::new();
-        for (pipe, splitter) in &mut self.streams {
-            let Some(open) = pipe else { continue };
-            match read(open, &mut chunk) {
-                Ok(0) => *pipe = None,
-                Ok(length) => {
-                    let from = batch.len();
-                    splitter.push(&now, &chunk[..length], &mut batch);
-                    let shows = |text: &Vec<u8>| splitter.shows(&now, &batch[from..], text);
-                    if self.looked_for.as_ref().is_some_and(shows) {
-                        self.looked_for = None;
-                        self.found.send_replace(true);
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => *pipe = None,
-            }
-        }
-        batch
-    }
-
-    async fn write(&mut self, batch: Vec<u8>) {
-        if batch.is_empty() {
-            return;
-        }
-        let Some(mut writer) = self.writer.take() else {
-            return;
-        };
-        let written = tokio::task::spawn_blocking(move || {
-            let written = writer.write(&batch);
-            (writer, written)
-        });
-        match written.await {
-            Ok((writer, written)) => {
-                self.writer = Some(writer);
-                if let Err(error) = written {
-                    tracing::warn!(%error, "lines of a log are lost");
-                }
-            }
-            Err(error) => tracing::error!(%error, "a log is not written any more"),
-        }
-        self.tick.send_modify(|tick| *tick += 1);
-    }
-}
-
-async fn readable(pipe: Option<&pipe::Receiver>) {
-    match pipe {
-        Some(pipe) if pipe.readable().await.is_ok() => {}
-        _ => std::future::pending().await,
-    }
-}
-
-/// Reads what is in the pipe. An empty one counts as ended: a process that left the session may hold
-/// its other end for ever. Asks the kernel, not the runtime, which may not have heard of the bytes yet.
-fn read_or_end(pipe: &pipe::Receiver, chunk: &mut [u8]) -> io::Result<usize> {
-    match rustix::io::read(pipe, chunk) {
-        Err(rustix::io::Errno::AGAIN) => Ok(0),
-        other => Ok(other?),
     }
 }

@@ -10,6 +10,7 @@ use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::logs::LogEngine;
 use super::os;
 use super::owner::{Await, Control, Inheritance, Origin, Owner, Refusal};
 use super::spawn::Base;
@@ -84,6 +85,8 @@ pub(super) struct Sandbox {
     pub hello: Hello,
     /// The program that is to go on from here, once it is known.
     successor: watch::Sender<Option<PathBuf>>,
+    /// Writes down what services say.
+    pub logs: LogEngine,
     /// Set as soon as everything is to stop: nothing is started any more.
     pub closing: CancellationToken,
     /// Set when everything has stopped: whoever still waits for a change is answered.
@@ -96,12 +99,13 @@ pub(super) struct Sandbox {
 }
 
 impl Sandbox {
-    pub(super) fn new(store: Store, base: Base, keeper: Keeper, hello: Hello) -> Arc<Self> {
+    pub(super) fn new(store: Store, base: Base, keeper: Keeper, hello: Hello, logs: LogEngine) -> Arc<Self> {
         Arc::new(Self {
             store,
             base,
             keeper,
             hello,
+            logs,
             successor: watch::Sender::default(),
             closing: CancellationToken::new(),
             closed: CancellationToken::new(),

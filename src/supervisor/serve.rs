@@ -16,6 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::api;
 use super::folder::FolderWatch;
+use super::logs::{Kept, LogEngine};
 use super::os;
 use super::owner::Inheritance;
 use super::sandbox::{self, Sandbox};
@@ -69,9 +70,7 @@ struct Descriptors {
     children: OwnedFd,
     control: OwnedFd,
     listener: UnixListenerStd,
-    // The log engine's.
-    _stage: (OwnedFd, OwnedFd),
-    _journal: OwnedFd,
+    logs: Kept,
 }
 
 impl Descriptors {
@@ -91,8 +90,10 @@ impl Descriptors {
             children: own(numbers.children)?,
             control: own(numbers.control)?,
             listener: own(numbers.listener)?.into(),
-            _stage: (own(numbers.stage.0)?, own(numbers.stage.1)?),
-            _journal: own(numbers.journal)?,
+            logs: Kept {
+                stage: (own(numbers.stage.0)?, own(numbers.stage.1)?),
+                journal: own(numbers.journal)?,
+            },
         })
     }
 }
@@ -111,7 +112,8 @@ async fn supervise(store: Store, inherited: Descriptors) -> Result<(), ServeErro
     let listener = UnixListener::from_std(inherited.listener).map_err(at("the socket"))?;
     let folder =
         FolderWatch::new(store.dir()).map_err(at("the sandbox's folder cannot be watched"))?;
-    let sandbox = Sandbox::new(store, base, keeper.clone(), legacy.hello.clone());
+    let logs = LogEngine::start(store.dir(), inherited.logs).map_err(at("the logs"))?;
+    let sandbox = Sandbox::new(store, base, keeper.clone(), legacy.hello.clone(), logs);
     let inheritances = inheritances(legacy);
     sandbox
         .load(inheritances)

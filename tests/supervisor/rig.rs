@@ -203,6 +203,20 @@ impl Rig {
         all
     }
 
+    /// The lines of a log up to one of this text, as soon as that is there.
+    pub async fn until_line(&self, name: &str, last: &str) -> Vec<String> {
+        let query = LogQuery {
+            follow: true,
+            ..LogQuery::default()
+        };
+        let mut lines = self.client.logs(&named(name), &query).await.unwrap();
+        let mut all: Vec<String> = Vec::new();
+        while all.last().is_none_or(|text| text != last) {
+            all.push(in_time(lines.recv()).await.expect("the log ended").text);
+        }
+        all
+    }
+
     /// A raw request, for bodies that the client would not send.
     pub async fn raw(&self, method: &str, path: &str, body: &str) -> (u16, serde_json::Value) {
         let socket = self.dir.join("supervisor.sock");

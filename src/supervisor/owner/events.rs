@@ -5,6 +5,7 @@ use super::*;
 use crate::keeper::Stream;
 use crate::model::Watchdog;
 use crate::supervisor::spawn::SpawnError;
+use crate::supervisor::logs::Watch;
 
 impl Owner {
     pub(super) async fn event(&mut self, event: Event) {
@@ -15,6 +16,8 @@ impl Owner {
             Event::Ended => self.ended().await,
             Event::Report(report) => self.reported(report),
             Event::Deadline => self.deadline_passed(),
+            // What is shown says it.
+            Event::LogTrouble => {}
             Event::Due => {
                 let gated = matches!(&self.phase, Phase::BackingOff(Retry { gated: true, .. }));
                 let restart = &self.record.definition.restart;
@@ -125,6 +128,7 @@ impl Owner {
         let task = spec.kind == ServiceKind::Task;
         let timeout = spec.timeout.filter(|_| task);
         self.phase = Phase::Up(Box::new(Up {
+            log_trouble: process.log_trouble(),
             process,
             executed: Arc::new(spec),
             prepared,
@@ -155,12 +159,7 @@ impl Owner {
         self.keep_socket(notify.as_ref().map(|(socket, _)| socket))?;
         let spawned = keeper.spawn(request, Vec::new()).await;
         let child = spawned.map_err(SpawnError::Keeper)??;
-        let pid = child.pid;
-        let adopted = self.adopt(child, spec);
-        // What is not listened to must not run.
-        let process = adopted
-            .inspect_err(|_| os::kill_group(pid))
-            .map_err(SpawnError::Log)?;
+        let process = self.adopt(child, spec, Known::New);
         if let Some(running) = process.running()
             && let Err(error) = self.sandbox.store.note_running(&self.name, &running)
         {
@@ -187,14 +186,14 @@ impl Owner {
         Ok(Arc::new(prepared.with_env(more)))
     }
 
-    /// Begins to listen to a process.
-    pub(super) fn adopt(&self, child: Child, spec: &ServiceSpec) -> std::io::Result<Process> {
+    /// Begins to listen to a process, now or in the place of an earlier supervisor.
+    pub(super) fn adopt(&self, child: Child, spec: &ServiceSpec, known: Known) -> Process {
         let looked_for = health::looked_for(spec);
         let tick = self.tick.clone();
         let (name, value) = self.sandbox.mark(&self.name);
         let mark = Some(format!("{name}={value}"));
-        let watched = Watched { looked_for, tick };
-        Process::adopt(child, &self.sandbox.store, &self.name, mark, watched)
+        let watch = Watch { looked_for, tick };
+        Process::adopt(child, &self.sandbox.logs, &self.name, mark, watch, known)
     }
 
     fn clear_identity(&self) {
@@ -414,7 +413,7 @@ async fn log_tail(sandbox: Arc<Sandbox>, name: ServiceName, since: jiff::Timesta
     let query = LogQuery {
         tail: Some(10),
         since: Some(since),
-        follow: false,
+        ..LogQuery::default()
     };
     let reading = name.clone();
     let read = move || logs::read(sandbox.store.dir(), &reading, &query);

@@ -132,6 +132,8 @@ pub(super) struct Up {
     pub notify: Option<Arc<NotifySocket>>,
     /// Whether it has ever sent `WATCHDOG=1`.
     pub watched: bool,
+    /// Why its output is being lost.
+    pub log_trouble: watch::Receiver<Option<String>>,
     /// While stopping: when the grace period ends. Else: when a task has run for too long.
     pub deadline: Option<Instant>,
     /// While stopping: what comes next.
@@ -178,6 +180,8 @@ pub(super) enum Event {
     Report(Report),
     /// A deadline has passed.
     Deadline,
+    /// Output is being lost, or not any more.
+    LogTrouble,
     /// It is time for the next try.
     Due,
 }
@@ -197,6 +201,7 @@ impl Phase {
                     process,
                     prober,
                     deadline,
+                    log_trouble,
                     ..
                 } = &mut **up;
                 tokio::select! {
@@ -204,6 +209,7 @@ impl Phase {
                     () = process.ended() => Event::Ended,
                     report = next_report(prober) => Event::Report(report),
                     () = passed(*deadline) => Event::Deadline,
+                    Ok(()) = log_trouble.changed() => Event::LogTrouble,
                 }
             }
         }

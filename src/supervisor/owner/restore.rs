@@ -65,9 +65,10 @@ impl Owner {
         child: Child,
         notify: Option<OwnedFd>,
     ) -> Result<(), SpawnError> {
-        let process = self.adopt(child, &up.executed).map_err(SpawnError::Log)?;
+        let process = self.adopt(child, &up.executed, Known::Before);
         let notify = notify.map(NotifySocket::from_fd).transpose();
         self.phase = Phase::Up(Box::new(Up {
+            log_trouble: process.log_trouble(),
             process,
             prepared: self.prepare(&up.executed, None)?,
             executed: Arc::new(up.executed),
