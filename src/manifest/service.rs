@@ -8,9 +8,7 @@ use super::field::{Either, Field, List};
 use super::sandbox::enough_memory;
 use super::suggest::one_of;
 use super::tree::{NodeId, Tree};
-use super::types::{
-    Count, Defaults, LimitsRule, Port, RestartRule, SIGNALS, Service, StopRule,
-};
+use super::types::{Count, Defaults, LimitsRule, Port, RestartRule, SIGNALS, Service, StopRule};
 use crate::model::{Limits, Program, Restart, RestartPolicy, ServiceKind, ServiceSpec, Stop};
 
 /// What one service is made from.

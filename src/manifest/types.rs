@@ -12,8 +12,8 @@ use serde_json::json;
 
 use super::field::{Dict, Either, Field, List};
 use crate::model::{
-    Condition, Cores, HumanDuration, IsolationWish, RestartPolicy, SandboxGoal, Scheme, ServiceGoal,
-    ServiceKind, StatusRange, WatchAction,
+    Condition, Cores, HumanDuration, IsolationWish, RestartPolicy, SandboxGoal, Scheme,
+    ServiceGoal, ServiceKind, StatusRange, WatchAction,
 };
 
 /// The rule for names, as the schema of a map's keys.

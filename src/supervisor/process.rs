@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -11,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::cgroup::Cgroup;
 use super::logs::{Splitter, Writer, stamp};
 use super::os;
 use super::signal;
@@ -39,7 +41,20 @@ pub(super) struct Process {
     family: Vec<os::Identity>,
     /// What is in the environment of all that it starts.
     mark: Option<String>,
+    /// What it and everything that it starts is in.
+    cgroup: Option<Arc<Cgroup>>,
     output: Output,
+}
+
+/// What is left of a process that has ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    /// How it ended.
+    pub exit: Exit,
+    /// The kernel has killed it, or something that it started, for want of memory.
+    pub out_of_memory: bool,
+    /// Nothing of the process is left once this is dropped.
+    pub child: Child,
 }
 
 /// What a process is watched for.
@@ -48,6 +63,8 @@ pub(super) struct Watched {
     pub looked_for: Option<String>,
     /// Told of new lines.
     pub tick: watch::Sender<u64>,
+    /// The group that it was executed in.
+    pub cgroup: Option<Arc<Cgroup>>,
 }
 
 impl Process {
@@ -61,10 +78,13 @@ impl Process {
     ) -> io::Result<Self> {
         let writer = Writer::open(store.dir(), name)?;
         let [_, stdout, stderr] = &mut child.ends;
-        let receiver =
-            |end: &mut Option<OwnedFd>| end.take().map(pipe::Receiver::from_owned_fd).transpose();
+        let receiver = |end: &mut Option<OwnedFd>| end.take().map(receiver).transpose();
         let pipes = [receiver(stdout)?, receiver(stderr)?];
-        let Watched { looked_for, tick } = watched;
+        let Watched {
+            looked_for,
+            tick,
+            cgroup,
+        } = watched;
         let output = Output::start(writer, pipes, looked_for, tick);
         let started_at = Timestamp::from_microsecond(child.started_at).unwrap_or(Timestamp::now());
         let ago = Timestamp::now().duration_since(started_at);
@@ -77,6 +97,7 @@ impl Process {
             parent: os::parent(child.pid),
             family: Vec::new(),
             mark,
+            cgroup,
             output,
             child,
         })
@@ -124,11 +145,42 @@ impl Process {
         self.child.ended().await;
     }
 
-    /// After the main process has ended: kills what is left of the session, of the family, and of what
-    /// bears its mark; writes down the last of the output. Once the child that is returned is dropped,
-    /// nothing of the process is left.
-    pub(super) async fn finish(mut self) -> (Exit, Child) {
+    /// After the main process has ended: kills what is left of its group, or else of the session, of the
+    /// family, and of what bears its mark; writes down the last of the output.
+    pub(super) async fn finish(mut self) -> Ended {
         let end = self.child.ended().await;
+        let out_of_memory = match self.clear_group().await {
+            Some(out_of_memory) => out_of_memory,
+            None => {
+                self.clear().await;
+                false
+            }
+        };
+        self.output.finish().await;
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.remove();
+        }
+        Ended {
+            exit: exit_of(end),
+            out_of_memory,
+            child: self.child,
+        }
+    }
+
+    /// Kills what is left in its group, and tells whether memory has run out there. `None` if there is no
+    /// group, or it cannot be cleared.
+    async fn clear_group(&self) -> Option<bool> {
+        let cgroup = self.cgroup.as_ref()?;
+        match cgroup.kill_all().await {
+            Ok(()) => Some(cgroup.oom_kills() > 0),
+            Err(error) => {
+                tracing::warn!(pid = self.pid, %error, "cannot clear a control group");
+                None
+            }
+        }
+    }
+
+    async fn clear(&mut self) {
         if let Err(error) = os::kill_session(self.pid, self.start_time).await {
             tracing::warn!(pid = self.pid, %error, "cannot look for what is left of a session");
         }
@@ -139,9 +191,17 @@ impl Process {
         if let Err(error) = os::kill_family(family).await {
             tracing::warn!(pid = self.pid, %error, "cannot kill what has left a session");
         }
-        self.output.finish().await;
-        (exit_of(end), self.child)
     }
+}
+
+/// A pipe, or a terminal, which is read in the same way.
+fn receiver(end: OwnedFd) -> io::Result<pipe::Receiver> {
+    if rustix::termios::isatty(&end) {
+        let flags = rustix::fs::fcntl_getfl(&end)?;
+        rustix::fs::fcntl_setfl(&end, flags | rustix::fs::OFlags::NONBLOCK)?;
+        return pipe::Receiver::from_owned_fd_unchecked(end);
+    }
+    pipe::Receiver::from_owned_fd(end)
 }
 
 fn exit_of(end: End) -> Exit {

@@ -4,6 +4,7 @@
 mod acceptance;
 mod health;
 mod life;
+mod limits;
 mod logs;
 mod rig;
 mod safety;
