@@ -88,6 +88,9 @@ macro_rules! golden {
         // A forecast and a sign of life are there only when something takes long.
         settings.add_filter(r" About \[TIME\][^.]*\.", "");
         settings.add_filter(r"  · .*\n", "");
+        settings.add_filter(r"isolation (none|strict)\b", "isolation [ISOLATION]");
+        // What a machine without control groups of ours cannot do.
+        settings.add_filter(r" +(sandbox|service)  .* writable cgroup.*\n", "");
         settings.add_filter(r"(running +yes +)\d+ +", "$1[PID]  ");
         settings.add_filter(r"\b\d+s( ago)?\b", "[AGE]$1");
         settings.bind(|| insta::assert_snapshot!($text));

@@ -164,7 +164,7 @@ impl Context {
             env,
             vars: self.global.vars.iter().cloned().collect(),
             profiles: self.global.profiles.iter().cloned().collect(),
-            platforms: vec![&local::CAPABILITIES],
+            platforms: vec![local::capabilities()],
         })
     }
 

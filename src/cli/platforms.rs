@@ -18,7 +18,7 @@ pub struct PlatformsArgs {
 }
 
 pub fn run(_: &Context, args: &PlatformsArgs) -> Result<ExitCode> {
-    let all: [&Capabilities; 1] = [&local::CAPABILITIES];
+    let all: [&Capabilities; 1] = [local::capabilities()];
     let text = if args.json { json(&all) } else { table(&all) };
     print(&text)?;
     Ok(ExitCode::SUCCESS)

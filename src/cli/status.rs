@@ -179,6 +179,32 @@ fn sandbox_row(name: &SandboxName, desired: &Desired, observed: &Observed) -> Sa
 }
 
 impl SandboxRow {
+    /// What it has and what is said of it, on one line.
+    fn about(&self) -> Option<String> {
+        let isolation = self.isolation.filter(|_| self.state == "running");
+        let isolation = isolation.map(|isolation| match isolation {
+            Isolation::Strict => "isolation strict".to_owned(),
+            Isolation::None => "isolation none".to_owned(),
+        });
+        let topics =
+            (!self.topics.is_empty()).then(|| format!("topics {}", self.topics.join(", ")));
+        let repo = self.repo.as_ref().map(|repo| match &repo.reference {
+            Some(reference) => format!("repo {} ({reference})", repo.url),
+            None => format!("repo {}", repo.url),
+        });
+        let keep_alive = self.keep_alive.map(|time| format!("keep alive {time}"));
+        let parts = [
+            isolation,
+            self.description.clone(),
+            topics,
+            repo,
+            keep_alive,
+        ];
+        let parts: Vec<_> = parts.into_iter().flatten().collect();
+        let about = (!parts.is_empty()).then(|| parts.join("; "))?;
+        Some(super::progress::printable(&about))
+    }
+
     fn describe(&mut self, spec: &SandboxSpec) {
         self.description.clone_from(&spec.description);
         self.topics.clone_from(&spec.topics);
@@ -255,6 +281,11 @@ fn table(status: &Status, context: &Context) -> String {
         };
         out.push_str(&line);
         out.push('\n');
+    }
+    for row in &status.sandboxes {
+        if let Some(about) = row.about() {
+            out.push_str(&format!("sandbox {}: {about}\n", row.name));
+        }
     }
     for row in status.sandboxes.iter().filter(|row| row.state != "running") {
         let message = row.message.as_deref().unwrap_or_default();

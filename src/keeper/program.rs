@@ -117,6 +117,13 @@ fn terminal(command: &mut Command) -> io::Result<[Option<OwnedFd>; 3]> {
     for end in [&pty.master, &pty.slave] {
         rustix::io::fcntl_setfd(end, rustix::io::FdFlags::CLOEXEC)?;
     }
+    // A line in a log ends with a newline, not with a carriage return before it.
+    let mut modes = rustix::termios::tcgetattr(&pty.slave)?;
+    modes
+        .output_modes
+        .remove(rustix::termios::OutputModes::ONLCR);
+    let now = rustix::termios::OptionalActions::Now;
+    rustix::termios::tcsetattr(&pty.slave, now, &modes)?;
     command.stdin(Stdio::from(pty.slave.try_clone()?));
     command.stdout(Stdio::from(pty.slave.try_clone()?));
     command.stderr(Stdio::from(pty.slave));

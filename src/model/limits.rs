@@ -60,6 +60,24 @@ impl fmt::Display for Cores {
     }
 }
 
+/// A number of bytes for people: `64 MiB`, `1.5 GiB`.
+pub fn show_size(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 4] = [
+        (1 << 40, "TiB"),
+        (1 << 30, "GiB"),
+        (1 << 20, "MiB"),
+        (1 << 10, "KiB"),
+    ];
+    let unit = UNITS.into_iter().find(|(size, _)| bytes >= *size);
+    unit.map_or_else(
+        || format!("{bytes} bytes"),
+        |(size, unit)| {
+            let tenths = (bytes as f64 / size as f64 * 10.0).round() / 10.0;
+            format!("{tenths} {unit}")
+        },
+    )
+}
+
 impl Serialize for Cores {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0 % 1000 {
@@ -82,6 +100,18 @@ impl<'de> Deserialize<'de> for Cores {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_shown_short() {
+        for (bytes, text) in [
+            (512, "512 bytes"),
+            (64 << 20, "64 MiB"),
+            (3 << 29, "1.5 GiB"),
+            (1_000_000, "976.6 KiB"),
+        ] {
+            assert_eq!(show_size(bytes), text);
+        }
+    }
 
     #[test]
     fn cores_are_read_and_written_as_numbers() {

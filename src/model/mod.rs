@@ -20,7 +20,7 @@ pub use capability::{Capabilities, Scope, Support};
 pub use desired::{Desired, DesiredSandbox, WatchAction, WatchRule};
 pub use duration::{HumanDuration, show_duration};
 pub use health::{Health, HttpProbe, Probe, Scheme, StatusRange, Watchdog};
-pub use limits::{Cores, Limits};
+pub use limits::{Cores, Limits, show_size};
 pub use need::{Condition, Need, NeedTarget};
 pub use observed::{
     Definition, Exit, Isolation, Listing, Observed, ObservedSandbox, ObservedService, SandboxState,

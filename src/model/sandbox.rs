@@ -138,17 +138,23 @@ pub struct Repo {
 }
 
 impl Repo {
-    /// The URL without the password or token in it, for people.
+    /// The user or token in the URL, and the URL around it: `https://`, `me:token`,
+    /// `example.org/x.git`. `None` if there is nothing to keep to oneself.
+    pub fn credentials(&self) -> Option<(&str, &str, &str)> {
+        let scheme_end = self.url.find("://")? + "://".len();
+        let (scheme, rest) = self.url.split_at(scheme_end);
+        let authority = &rest[..rest.find('/').unwrap_or(rest.len())];
+        let (user, _) = authority.rsplit_once('@')?;
+        // A name alone may be a token too; over ssh it is only ever a name.
+        let secret = scheme != "ssh://" || user.contains(':');
+        secret.then(|| (scheme, user, &rest[user.len() + 1..]))
+    }
+
+    /// The URL without the user or token in it, for people.
     pub fn shown_url(&self) -> String {
-        let Some((scheme, rest)) = self.url.split_once("://") else {
-            return self.url.clone();
-        };
-        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        match authority.rsplit_once('@') {
-            // A name alone may be a token too; over ssh it is only ever a name.
-            Some((_, host)) if scheme != "ssh" => format!("{scheme}://***@{host}{path}"),
-            Some((user, host)) if user.contains(':') => format!("{scheme}://***@{host}{path}"),
-            _ => self.url.clone(),
+        match self.credentials() {
+            Some((scheme, _, rest)) => format!("{scheme}***@{rest}"),
+            None => self.url.clone(),
         }
     }
 }
@@ -197,4 +203,36 @@ pub enum IsolationWish {
     Strict,
     /// Process groups only.
     None,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_not_shown() {
+        for (url, shown) in [
+            ("https://example.org/x.git", "https://example.org/x.git"),
+            (
+                "https://me:t0ken@example.org/x",
+                "https://***@example.org/x",
+            ),
+            ("https://t0ken@example.org", "https://***@example.org"),
+            (
+                "https://a@b:c@example.org/x@y",
+                "https://***@example.org/x@y",
+            ),
+            ("ssh://git@example.org/x", "ssh://git@example.org/x"),
+            ("ssh://git:pw@example.org/x", "ssh://***@example.org/x"),
+            ("git@example.org:x.git", "git@example.org:x.git"),
+            ("file:///tmp/a@b", "file:///tmp/a@b"),
+        ] {
+            let repo = Repo {
+                url: url.to_owned(),
+                reference: None,
+                depth: None,
+            };
+            assert_eq!(repo.shown_url(), shown);
+        }
+    }
 }

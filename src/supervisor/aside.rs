@@ -20,9 +20,10 @@ impl Aside {
         keeper: &Keeper,
         prepared: &Prepared,
         streams: [Stream; 3],
-        given: Vec<OwnedFd>,
+        mut given: Vec<OwnedFd>,
     ) -> Result<Self, SpawnError> {
-        let request = prepared.spawn(keeper.next_id(), String::new(), streams);
+        let mut request = prepared.spawn(keeper.next_id(), String::new(), streams);
+        prepared.enter(&mut request, &mut given)?;
         let spawned = keeper.spawn(request, given).await;
         let child = spawned.map_err(SpawnError::Keeper)??;
         Ok(Self {

@@ -59,6 +59,42 @@ pub(super) fn kill_group(leader: u32) {
     }
 }
 
+/// Kills one process at once; whether that was allowed.
+pub(super) fn kill_process(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| rustix::process::kill_process(pid, Signal::KILL).is_ok())
+}
+
+/// The ends of several processes, whoever their parents are.
+#[derive(Debug)]
+pub(super) struct Ends(Vec<(u32, AsyncFd<OwnedFd>)>);
+
+impl Ends {
+    /// Those of the processes that live, and that this user may kill.
+    pub(super) fn of(pids: &[u32]) -> io::Result<Self> {
+        let mut ends = Vec::new();
+        for &pid in pids {
+            let Some(raw) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
+                continue;
+            };
+            let may_kill = rustix::process::test_kill_process(raw).is_ok();
+            let pidfd = rustix::process::pidfd_open(raw, PidfdFlags::NONBLOCK);
+            if let (true, Ok(pidfd)) = (may_kill, pidfd) {
+                ends.push((pid, watch(pidfd)?));
+            }
+        }
+        Ok(Self(ends))
+    }
+
+    /// Returns once all that are also in `pids` have ended.
+    pub(super) async fn of_these(self, pids: &[u32]) -> io::Result<()> {
+        for (_, end) in self.0.iter().filter(|(pid, _)| pids.contains(pid)) {
+            end.readable().await?.retain_ready();
+        }
+        Ok(())
+    }
+}
+
 /// When a process was started, in ticks since boot. `None` if there is none.
 pub(super) fn start_time(pid: u32) -> Option<u64> {
     stat(pid).map(|stat| stat.start_time)

@@ -7,6 +7,7 @@
 
 mod api;
 mod aside;
+mod cgroup;
 mod client;
 mod folder;
 pub mod logs;
@@ -33,6 +34,7 @@ mod os;
 use std::path::Path;
 use std::process::ExitCode;
 
+pub use cgroup::{LimitSupport, limit_support};
 pub use client::{Client, ClientError, HealthReport, Until};
 pub use occupy::{Occupied, is_occupied, occupy};
 pub use stored::{exec_attached, kill_leftovers, stored_logs, stored_services};

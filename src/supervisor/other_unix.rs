@@ -24,6 +24,26 @@ pub(super) fn kill_group(leader: u32) {
     }
 }
 
+/// Kills one process at once; whether that was allowed.
+pub(super) fn kill_process(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| rustix::process::kill_process(pid, Signal::KILL).is_ok())
+}
+
+/// Ends of processes that are not children cannot be awaited here.
+#[derive(Debug)]
+pub(super) struct Ends;
+
+impl Ends {
+    pub(super) fn of(_pids: &[u32]) -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    pub(super) async fn of_these(self, _pids: &[u32]) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Unknown.
 pub(super) fn start_time(_pid: u32) -> Option<u64> {
     None

@@ -1,11 +1,13 @@
 //! One live process of a service with its session and its output.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use rustix::process::{Pid, Signal};
 use tokio::sync::watch;
 
+use super::cgroup::Cgroup;
 use super::logs::{Attached, LogEngine, Watch};
 use super::os;
 use super::signal;
@@ -31,7 +33,28 @@ pub(super) struct Process {
     family: Vec<os::Identity>,
     /// What is in the environment of all that it starts.
     mark: Option<String>,
+    /// What it and everything that it starts is in.
+    cgroup: Option<Arc<Cgroup>>,
     output: Attached,
+}
+
+/// How everything is found that a process starts.
+pub(super) struct Bounds {
+    /// What is in the environment of all of it.
+    pub mark: Option<String>,
+    /// The control group that all of it is in.
+    pub cgroup: Option<Arc<Cgroup>>,
+}
+
+/// What is left of a process that has ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    /// How it ended.
+    pub exit: Exit,
+    /// The kernel has killed it, or something that it started, for want of memory.
+    pub out_of_memory: bool,
+    /// Nothing of the process is left once this is dropped.
+    pub child: Child,
 }
 
 /// Whether a process was listened to before.
@@ -48,7 +71,7 @@ impl Process {
         mut child: Child,
         logs: &LogEngine,
         name: &ServiceName,
-        mark: Option<String>,
+        Bounds { mark, cgroup }: Bounds,
         watch: Watch,
         known: Known,
     ) -> Self {
@@ -71,6 +94,7 @@ impl Process {
             parent: os::parent(child.pid),
             family: Vec::new(),
             mark,
+            cgroup,
             output,
             child,
         }
@@ -123,11 +147,42 @@ impl Process {
         self.child.ended().await;
     }
 
-    /// After the main process has ended: kills what is left of the session, of the family, and of what
-    /// bears its mark; writes down the last of the output. Once the child that is returned is dropped,
-    /// nothing of the process is left.
-    pub(super) async fn finish(mut self) -> (Exit, Child) {
+    /// After the main process has ended: kills what is left of its group, or else of the session, of the
+    /// family, and of what bears its mark; writes down the last of the output.
+    pub(super) async fn finish(mut self) -> Ended {
         let end = self.child.ended().await;
+        let out_of_memory = match self.clear_group().await {
+            Some(out_of_memory) => out_of_memory,
+            None => {
+                self.clear().await;
+                false
+            }
+        };
+        self.output.finish().await;
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.remove();
+        }
+        Ended {
+            exit: exit_of(end),
+            out_of_memory,
+            child: self.child,
+        }
+    }
+
+    /// Kills what is left in its group, and tells whether memory has run out there. `None` if there is no
+    /// group, or it cannot be cleared.
+    async fn clear_group(&self) -> Option<bool> {
+        let cgroup = self.cgroup.as_ref()?;
+        match cgroup.kill_all().await {
+            Ok(()) => Some(cgroup.oom_kills() > 0),
+            Err(error) => {
+                tracing::warn!(pid = self.pid, %error, "cannot clear a control group");
+                None
+            }
+        }
+    }
+
+    async fn clear(&mut self) {
         if let Err(error) = os::kill_session(self.pid, self.start_time).await {
             tracing::warn!(pid = self.pid, %error, "cannot look for what is left of a session");
         }
@@ -138,8 +193,6 @@ impl Process {
         if let Err(error) = os::kill_family(family).await {
             tracing::warn!(pid = self.pid, %error, "cannot kill what has left a session");
         }
-        self.output.finish().await;
-        (exit_of(end), self.child)
     }
 }
 

@@ -99,7 +99,13 @@ pub(super) struct Sandbox {
 }
 
 impl Sandbox {
-    pub(super) fn new(store: Store, base: Base, keeper: Keeper, hello: Hello, logs: LogEngine) -> Arc<Self> {
+    pub(super) fn new(
+        store: Store,
+        base: Base,
+        keeper: Keeper,
+        hello: Hello,
+        logs: LogEngine,
+    ) -> Arc<Self> {
         Arc::new(Self {
             store,
             base,

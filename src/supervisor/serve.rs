@@ -15,6 +15,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::api;
+use super::cgroup::Cgroups;
 use super::folder::FolderWatch;
 use super::logs::{Kept, LogEngine};
 use super::os;
@@ -146,6 +147,9 @@ async fn supervise(store: Store, inherited: Descriptors) -> Result<(), ServeErro
         }
         () = keeper.lost() => return after_keeper(&sandbox).await,
     }
+    if let Err(error) = sandbox.base.cgroups.clear().await {
+        tracing::warn!(%error, "control groups are left");
+    }
     // From here on nobody can connect, so a client takes this supervisor for gone.
     if folder.is_there() {
         let _ = std::fs::remove_file(sandbox.store.dir().join(SOCKET));
@@ -233,6 +237,11 @@ fn raise_file_limit() {
 /// What a supervisor that was killed has left running is killed too: nobody reads its output any
 /// more, and its successor starts it anew.
 pub(super) async fn kill_leftovers(store: &Store) -> io::Result<()> {
+    // A spec that cannot be read is no reason to leave anything running.
+    let spec = store.spec().unwrap_or_default();
+    let cgroups = Cgroups::detect().of_sandbox(store.dir(), &spec);
+    cgroups.clear().await?;
+    cgroups.sweep();
     let Ok(boot_id) = os::boot_id() else {
         return Ok(());
     };
@@ -265,6 +274,7 @@ pub(super) fn base(store: &Store) -> io::Result<Base> {
         user: or(user, "nobody"),
         lang: var("LANG").unwrap_or_else(|| "C.UTF-8".to_owned()),
         workspace: store.workspace()?,
+        cgroups: Cgroups::detect().of_sandbox(store.dir(), &store.spec()?),
     })
 }
 

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::unistd::{Gid, Uid, User};
 use secrecy::{ExposeSecret, SecretString};
 
+use super::cgroup::{Cgroup, Controller, SandboxCgroups};
 use super::os;
 use crate::keeper::{ChildId, Identity, Obstacle, Spawn, Stream};
 use crate::model::{MissingSecret, Secrets, ServiceSpec};
@@ -24,6 +27,8 @@ pub(super) struct Base {
     pub lang: String,
     /// The folder that services run in.
     pub workspace: PathBuf,
+    /// The groups that limit them and hold them together.
+    pub cgroups: SandboxCgroups,
 }
 
 /// Why a program could not be executed.
@@ -35,6 +40,10 @@ pub(super) enum SpawnError {
     Container,
     #[error(transparent)]
     Obstacle(#[from] Obstacle),
+    #[error("limit `files` is {0}, and this user may have at most {1}")]
+    Files(u64, u64),
+    #[error("its limits cannot be kept to: {0}")]
+    Limits(#[source] io::Error),
     #[error("its output cannot be read: {0}")]
     Log(#[source] io::Error),
     #[error("the keeper does not answer: {0}")]
@@ -56,6 +65,9 @@ pub(super) struct Prepared {
     dir: PathBuf,
     env: BTreeMap<String, SecretString>,
     identity: Option<Identity>,
+    files: Option<u64>,
+    address_space: Option<u64>,
+    cgroup: Option<Arc<Cgroup>>,
 }
 
 impl Prepared {
@@ -89,6 +101,13 @@ impl Prepared {
             dir: base.workspace.join(relative),
             env,
             identity: user.map(identity).transpose()?.flatten(),
+            files: file_limit(spec.limits.files)?,
+            // Of each process by itself, where there is no group.
+            address_space: spec
+                .limits
+                .memory
+                .filter(|_| !base.cgroups.can(Controller::Memory)),
+            cgroup: None,
         })
     }
 
@@ -106,6 +125,26 @@ impl Prepared {
         self.env
             .extend(more.map(|(key, value)| (key.to_owned(), SecretString::from(value))));
         self
+    }
+
+    /// The same in a group: everything that it starts is in it.
+    pub(super) fn within(mut self, cgroup: Option<Arc<Cgroup>>) -> Self {
+        self.cgroup = cgroup;
+        self
+    }
+
+    /// Makes a request one for a process of the group. `given` are the descriptors that go with it.
+    pub(super) fn enter(
+        &self,
+        request: &mut Spawn,
+        given: &mut Vec<OwnedFd>,
+    ) -> Result<(), SpawnError> {
+        if let Some(cgroup) = &self.cgroup {
+            let entries = cgroup.entry_fds().map_err(SpawnError::Limits)?;
+            request.cgroups = entries.len();
+            given.extend(entries);
+        }
+        Ok(())
     }
 
     /// The command with this process's own standard streams, session and terminal.
@@ -132,12 +171,23 @@ impl Prepared {
                 .collect(),
             dir: self.dir.clone(),
             identity: self.identity.clone(),
-            files: None,
-            address_space: None,
+            files: self.files,
+            address_space: self.address_space,
             streams,
             tty: false,
             cgroups: 0,
         }
+    }
+}
+
+/// How many files it may open, unless that is more than this user may give.
+fn file_limit(wanted: Option<u64>) -> Result<Option<u64>, SpawnError> {
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    match (wanted, most) {
+        (Some(wanted), Some(most)) if wanted > most && !Uid::effective().is_root() => {
+            Err(SpawnError::Files(wanted, most))
+        }
+        _ => Ok(wanted),
     }
 }
 
@@ -182,6 +232,7 @@ mod tests {
             user: "me".into(),
             lang: "C".into(),
             workspace: "/".into(),
+            cgroups: SandboxCgroups::none(),
         };
         let spec = ServiceSpec::new(Program::Exec {
             cmd: "sh".into(),

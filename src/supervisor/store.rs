@@ -109,13 +109,18 @@ impl Store {
 
     /// The folder that services run in: the one `sandbox.json` names, or a private one.
     pub(super) fn workspace(&self) -> io::Result<PathBuf> {
+        let named = self.spec()?.workspace;
+        Ok(named.unwrap_or_else(|| self.dir.join("workspace")))
+    }
+
+    /// What the sandbox was created with.
+    pub(super) fn spec(&self) -> io::Result<SandboxSpec> {
         #[derive(Deserialize)]
         struct Sandbox {
             spec: SandboxSpec,
         }
         let sandbox: Option<Sandbox> = read_json(&self.dir.join(SPEC))?;
-        let named = sandbox.and_then(|sandbox| sandbox.spec.workspace);
-        Ok(named.unwrap_or_else(|| self.dir.join("workspace")))
+        Ok(sandbox.map(|sandbox| sandbox.spec).unwrap_or_default())
     }
 
     fn definition_path(&self, name: &ServiceName) -> PathBuf {

@@ -5,6 +5,7 @@ mod acceptance;
 mod health;
 mod keeper;
 mod life;
+mod limits;
 mod liveness;
 mod logs;
 mod probes;

@@ -4,8 +4,10 @@
 //! written by this room) and what runs in it (written by the supervisor, which this room talks to
 //! over its Unix socket). In: addresses and specs. Out: observations and effects.
 
+mod capabilities;
 mod folder;
 mod logs;
+mod repo;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -19,136 +21,14 @@ use crate::event::Failure;
 use crate::keeper;
 use crate::model::{
     Capabilities, Health, HumanDuration, Isolation, Listing, ObservedSandbox, ObservedService,
-    SandboxName, SandboxSpec, SandboxState, Scope, Secrets, ServiceAddress, ServiceName,
-    ServiceSpec, ServiceState, Support,
+    SandboxName, SandboxSpec, SandboxState, Secrets, ServiceAddress, ServiceName, ServiceSpec,
+    ServiceState,
 };
 use crate::platforms::{Act, LogLine, LogQuery, Observe, PlatformError, Progress, Result};
 use crate::supervisor::{self, Client, ClientError, ServiceObject, Until};
+pub use capabilities::capabilities;
 use folder::{Folder, Stacks};
 use futures_util::future;
-
-/// What the local platform can honour.
-pub static CAPABILITIES: Capabilities = Capabilities {
-    kind: "local",
-    summary: "processes on this machine, one supervisor per sandbox",
-    shared_network: true,
-    exceptions: &[
-        (
-            Scope::Sandbox,
-            "name",
-            Support::Unsupported,
-            "a local sandbox is named by its address",
-        ),
-        (
-            Scope::Sandbox,
-            "base",
-            Support::Unsupported,
-            "processes run on this machine's own files",
-        ),
-        (
-            Scope::Sandbox,
-            "repo",
-            Support::Unsupported,
-            "set `workspace` to a checkout instead",
-        ),
-        (
-            Scope::Sandbox,
-            "keep_alive",
-            Support::Supplied,
-            "a local sandbox stays until it is deleted",
-        ),
-        (
-            Scope::Sandbox,
-            "vcpus",
-            Support::Unsupported,
-            "processes share this machine's processors",
-        ),
-        (
-            Scope::Sandbox,
-            "memory",
-            Support::Unsupported,
-            "processes share this machine's memory",
-        ),
-        (
-            Scope::Sandbox,
-            "disk",
-            Support::Unsupported,
-            "processes share this machine's disk",
-        ),
-        (
-            Scope::Sandbox,
-            "vscode: true",
-            Support::Unsupported,
-            "name the program: `vscode: { command: …, port: … }`",
-        ),
-        (
-            Scope::Sandbox,
-            "isolation: strict",
-            Support::Unsupported,
-            "processes are kept in process groups only",
-        ),
-        (
-            Scope::Sandbox,
-            "hide",
-            Support::Unsupported,
-            "processes are kept in process groups only",
-        ),
-        (
-            Scope::Sandbox,
-            "writable",
-            Support::Unsupported,
-            "processes are kept in process groups only",
-        ),
-        (
-            Scope::Sandbox,
-            "checkpoint",
-            Support::Unsupported,
-            "there are no checkpoints yet",
-        ),
-        (
-            Scope::Service,
-            "limits",
-            Support::Unsupported,
-            "nothing is limited yet",
-        ),
-        (
-            Scope::Service,
-            "tty",
-            Support::Unsupported,
-            "there are no pseudo-terminals yet",
-        ),
-        (
-            Scope::Service,
-            "stdin_open",
-            Support::Unsupported,
-            "standard input is empty",
-        ),
-        (
-            Scope::Service,
-            "container",
-            Support::Unsupported,
-            "there is no container engine behind it",
-        ),
-        (
-            Scope::Service,
-            "image",
-            Support::Unsupported,
-            "there is no container engine behind it",
-        ),
-        (
-            Scope::Sandbox,
-            "needs",
-            Support::Supplied,
-            "gabion orders and awaits",
-        ),
-        (
-            Scope::Service,
-            "watch",
-            Support::Supplied,
-            "`gabion watch` does it",
-        ),
-    ],
-};
 
 /// The local sandboxes of one stack.
 #[derive(Debug, Clone)]
@@ -185,9 +65,13 @@ impl Local {
         })
     }
 
-    async fn launch(&self, folder: &Folder) -> Result<()> {
+    async fn launch(&self, folder: &Folder, spec: &SandboxSpec) -> Result<()> {
         if open(folder)?.is_some() {
             return Ok(());
+        }
+        if let Some(repo) = &spec.repo {
+            let own = || folder.path().join("workspace");
+            repo::clone_into(repo, &spec.workspace.clone().unwrap_or_else(own)).await?;
         }
         let launched = keeper::launch(&self.program, folder.path()).await;
         launched.map_err(|error| PlatformError::new(format!("the sandbox did not start: {error}")))
@@ -321,7 +205,7 @@ fn refused(error: ClientError) -> PlatformError {
 #[async_trait]
 impl Observe for Local {
     fn capabilities(&self) -> &'static Capabilities {
-        &CAPABILITIES
+        capabilities()
     }
 
     async fn observe(&self) -> Result<BTreeMap<SandboxName, Listing>> {
@@ -362,15 +246,15 @@ impl Observe for Local {
 impl Act for Local {
     async fn create_sandbox(&self, sandbox: &SandboxName, spec: &SandboxSpec) -> Result<()> {
         let folder = self.stacks.create(&self.stack, sandbox, spec)?;
-        self.launch(&folder).await
+        self.launch(&folder, spec).await
     }
 
     async fn update_sandbox(&self, sandbox: &SandboxName, spec: &SandboxSpec) -> Result<()> {
         self.folder(sandbox).write_spec(&self.stack, sandbox, spec)
     }
 
-    async fn start_sandbox(&self, sandbox: &SandboxName, _: &SandboxSpec) -> Result<()> {
-        self.launch(&self.folder(sandbox)).await
+    async fn start_sandbox(&self, sandbox: &SandboxName, spec: &SandboxSpec) -> Result<()> {
+        self.launch(&self.folder(sandbox), spec).await
     }
 
     async fn stop_sandbox(&self, sandbox: &SandboxName) -> Result<()> {

@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll;
-use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::{Errno, ioctl_fionread, read};
 use rustix::pipe::{PIPE_BUF, splice, tee};
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with};
@@ -25,7 +24,10 @@ impl Kept {
     pub(in crate::supervisor) fn new() -> io::Result<Self> {
         Ok(Self {
             stage: pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?,
-            journal: memfd_create("gabion-log-journal", MemfdFlags::CLOEXEC)?,
+            journal: rustix::fs::memfd_create(
+                "gabion-log-journal",
+                rustix::fs::MemfdFlags::CLOEXEC,
+            )?,
         })
     }
 }

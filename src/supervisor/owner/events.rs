@@ -3,9 +3,11 @@
 
 use super::*;
 use crate::keeper::Stream;
-use crate::model::Watchdog;
-use crate::supervisor::spawn::SpawnError;
+use crate::model::{Watchdog, show_size};
+use crate::supervisor::cgroup::Cgroup;
 use crate::supervisor::logs::Watch;
+use crate::supervisor::process::{Bounds, Ended};
+use crate::supervisor::spawn::SpawnError;
 
 impl Owner {
     pub(super) async fn event(&mut self, event: Event) {
@@ -147,19 +149,45 @@ impl Owner {
 
     async fn spawn(&mut self, spec: &ServiceSpec, attempt: Attempt) -> Result<Spawned, SpawnError> {
         let notify = self.notify_socket(spec)?;
-        let prepared = self.prepare(spec, notify.as_ref())?;
+        let cgroup = self.sandbox.base.cgroups.service(&self.name, &spec.limits);
+        let cgroup = cgroup.map_err(SpawnError::Limits)?.map(Arc::new);
+        let spawned = self
+            .spawn_within(cgroup.clone(), spec, attempt, notify)
+            .await;
+        spawned.inspect_err(|_| {
+            if let Some(cgroup) = cgroup {
+                cgroup.remove();
+            }
+        })
+    }
+
+    async fn spawn_within(
+        &mut self,
+        cgroup: Option<Arc<Cgroup>>,
+        spec: &ServiceSpec,
+        attempt: Attempt,
+        notify: Option<(Arc<NotifySocket>, Watchdog)>,
+    ) -> Result<Spawned, SpawnError> {
+        let prepared = self.prepare(spec, notify.as_ref(), cgroup.clone())?;
         let keeper = self.sandbox.keeper.clone();
         let id = keeper.next_id();
-        let streams = [Stream::Null, Stream::Pipe, Stream::Pipe];
+        let input = match spec.stdin_open {
+            true => Stream::Pipe,
+            false => Stream::Null,
+        };
+        let streams = [input, Stream::Pipe, Stream::Pipe];
         let mut request = prepared.spawn(id, self.key(), streams);
+        request.tty = spec.tty;
+        let mut given = Vec::new();
+        prepared.enter(&mut request, &mut given)?;
         // With the execution, so that whoever comes after a kill knows of both or of neither.
         let hand = Hand::of_execution(self, id, spec, attempt);
         self.note = serde_json::to_string(&hand).unwrap_or_default();
         request.note = Some(self.note.clone());
         self.keep_socket(notify.as_ref().map(|(socket, _)| socket))?;
-        let spawned = keeper.spawn(request, Vec::new()).await;
+        let spawned = keeper.spawn(request, given).await;
         let child = spawned.map_err(SpawnError::Keeper)??;
-        let process = self.adopt(child, spec, Known::New);
+        let process = self.adopt(child, spec, cgroup, Known::New);
         if let Some(running) = process.running()
             && let Err(error) = self.sandbox.store.note_running(&self.name, &running)
         {
@@ -177,23 +205,50 @@ impl Owner {
         &self,
         spec: &ServiceSpec,
         notify: Option<&(Arc<NotifySocket>, Watchdog)>,
+        cgroup: Option<Arc<Cgroup>>,
     ) -> Result<Arc<Prepared>, SpawnError> {
         let prepared = Prepared::new(spec, &self.secrets, &self.sandbox.base)?;
-        let mut more = vec![self.sandbox.mark(&self.name)];
+        let mut more = Vec::new();
+        if cgroup.is_none() {
+            more.push(self.sandbox.mark(&self.name));
+        }
         if let Some((socket, watchdog)) = notify {
             more.extend(probe::environment(socket, *watchdog));
         }
-        Ok(Arc::new(prepared.with_env(more)))
+        Ok(Arc::new(prepared.with_env(more).within(cgroup)))
     }
 
     /// Begins to listen to a process, now or in the place of an earlier supervisor.
-    pub(super) fn adopt(&self, child: Child, spec: &ServiceSpec, known: Known) -> Process {
+    pub(super) fn adopt(
+        &self,
+        child: Child,
+        spec: &ServiceSpec,
+        cgroup: Option<Arc<Cgroup>>,
+        known: Known,
+    ) -> Process {
         let looked_for = health::looked_for(spec);
         let tick = self.tick.clone();
         let (name, value) = self.sandbox.mark(&self.name);
-        let mark = Some(format!("{name}={value}"));
+        let mark = cgroup.is_none().then(|| format!("{name}={value}"));
+        let bounds = Bounds { mark, cgroup };
         let watch = Watch { looked_for, tick };
-        Process::adopt(child, &self.sandbox.logs, &self.name, mark, watch, known)
+        Process::adopt(child, &self.sandbox.logs, &self.name, bounds, watch, known)
+    }
+
+    /// Which limit the memory has run out under.
+    fn memory_reason(&self) -> String {
+        let own = self.record.definition.limits.memory;
+        let shared = self.sandbox.base.cgroups.memory();
+        match (own, shared) {
+            (Some(own), shared) if shared.is_none_or(|shared| own <= shared) => {
+                format!(": out of memory (limit {})", show_size(own))
+            }
+            (_, Some(shared)) => format!(
+                ": out of memory (limit {} for the whole sandbox)",
+                show_size(shared)
+            ),
+            _ => ": out of memory (the machine has no more)".to_owned(),
+        }
     }
 
     fn clear_identity(&self) {
@@ -230,11 +285,18 @@ impl Owner {
             ..
         } = *up;
         let (started, started_at) = (process.started, process.started_at);
-        let (exit, child) = process.finish().await;
+        let Ended {
+            exit,
+            out_of_memory,
+            child,
+        } = process.finish().await;
         self.ended.push(child);
         let lived = started.elapsed();
         let clean = exit.code == 0;
-        let reason = reason(&exit, lived);
+        let mut reason = reason(&exit, lived);
+        if out_of_memory && !clean {
+            reason.push_str(&self.memory_reason());
+        }
         self.record.last_exit = Some(exit);
         let revision = self.running_revision.take();
         self.clear_identity();

@@ -30,7 +30,10 @@ fn message(owner: &Owner) -> Option<String> {
         Phase::Down(Rest::Failed) | Phase::BackingOff(_) => owner.record.error.clone(),
         Phase::Waiting(waiting) => Some(waiting.message()),
         Phase::Up(up) => {
-            let said = up.message.clone().or_else(|| up.log_trouble.borrow().clone());
+            let said = up
+                .message
+                .clone()
+                .or_else(|| up.log_trouble.borrow().clone());
             let said = said.or_else(|| up.status.clone());
             said.or_else(|| owner.record.error.clone())
         }

@@ -4,6 +4,7 @@
 use super::hand::{HandPhase, HandStage, HandThen, HandUp, Inheritance, instant, retry};
 use super::*;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use crate::keeper::Child;
 
@@ -65,12 +66,13 @@ impl Owner {
         child: Child,
         notify: Option<OwnedFd>,
     ) -> Result<(), SpawnError> {
-        let process = self.adopt(child, &up.executed, Known::Before);
+        let cgroup = self.sandbox.base.cgroups.existing(&self.name).map(Arc::new);
+        let process = self.adopt(child, &up.executed, cgroup.clone(), Known::Before);
         let notify = notify.map(NotifySocket::from_fd).transpose();
         self.phase = Phase::Up(Box::new(Up {
             log_trouble: process.log_trouble(),
             process,
-            prepared: self.prepare(&up.executed, None)?,
+            prepared: self.prepare(&up.executed, None, cgroup)?,
             executed: Arc::new(up.executed),
             prober: None,
             stage: match up.stage {

@@ -1,0 +1,154 @@
+//! What the local platform can honour: partly a question of the machine.
+
+use std::sync::OnceLock;
+
+use crate::model::{Capabilities, Scope, Support};
+use crate::supervisor::{LimitSupport, limit_support};
+
+type Exception = (Scope, &'static str, Support, &'static str);
+
+/// What holds on every machine.
+const ALWAYS: [Exception; 12] = [
+    (
+        Scope::Sandbox,
+        "name",
+        Support::Unsupported,
+        "a local sandbox is named by its address",
+    ),
+    (
+        Scope::Sandbox,
+        "base",
+        Support::Unsupported,
+        "processes run on this machine's own files",
+    ),
+    (
+        Scope::Sandbox,
+        "keep_alive",
+        Support::Supplied,
+        "a local sandbox stays until it is deleted",
+    ),
+    (
+        Scope::Sandbox,
+        "disk",
+        Support::Unsupported,
+        "processes share this machine's disk",
+    ),
+    (
+        Scope::Sandbox,
+        "vscode: true",
+        Support::Unsupported,
+        "name the program: `vscode: { command: …, port: … }`",
+    ),
+    (
+        Scope::Sandbox,
+        "isolation: strict",
+        Support::Unsupported,
+        "processes are kept in process groups only",
+    ),
+    (
+        Scope::Sandbox,
+        "hide",
+        Support::Unsupported,
+        "processes are kept in process groups only",
+    ),
+    (
+        Scope::Sandbox,
+        "writable",
+        Support::Unsupported,
+        "processes are kept in process groups only",
+    ),
+    (
+        Scope::Sandbox,
+        "checkpoint",
+        Support::Unsupported,
+        "there are no checkpoints yet",
+    ),
+    (
+        Scope::Service,
+        "container",
+        Support::Unsupported,
+        "there is no container engine behind it",
+    ),
+    (
+        Scope::Service,
+        "image",
+        Support::Unsupported,
+        "there is no container engine behind it",
+    ),
+    (
+        Scope::Sandbox,
+        "needs",
+        Support::Supplied,
+        "gabion orders and awaits",
+    ),
+];
+
+/// For the end of the table.
+const WATCH: Exception = (
+    Scope::Service,
+    "watch",
+    Support::Supplied,
+    "`gabion watch` does it",
+);
+
+const NO_GROUP: &str = "needs a writable cgroup, which this machine does not have";
+
+/// What the local platform can honour on this machine. It is looked at once.
+pub fn capabilities() -> &'static Capabilities {
+    static TABLE: OnceLock<(Vec<Exception>, OnceLock<Capabilities>)> = OnceLock::new();
+    let (exceptions, table) = TABLE.get_or_init(|| (exceptions(limit_support()), OnceLock::new()));
+    table.get_or_init(|| Capabilities {
+        kind: "local",
+        summary: "processes on this machine, one supervisor per sandbox",
+        shared_network: true,
+        exceptions,
+    })
+}
+
+fn exceptions(limits: LimitSupport) -> Vec<Exception> {
+    let mut all = ALWAYS.to_vec();
+    let mut no_group = |scope, field| all.push((scope, field, Support::Unsupported, NO_GROUP));
+    if !limits.cpu {
+        no_group(Scope::Sandbox, "vcpus");
+        no_group(Scope::Service, "limits.cpu");
+    }
+    if !limits.processes {
+        no_group(Scope::Service, "limits.processes");
+    }
+    if !limits.memory {
+        no_group(Scope::Sandbox, "memory");
+        all.push((
+            Scope::Service,
+            "limits.memory",
+            Support::Supplied,
+            "each process by itself, because there is no writable cgroup",
+        ));
+    }
+    all.push(WATCH);
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_machine_cannot_limit_is_refused() {
+        let refused = |has: bool| {
+            let limits = LimitSupport {
+                memory: has,
+                cpu: has,
+                processes: has,
+            };
+            let all = exceptions(limits).into_iter();
+            let limits = all.filter(|(_, field, support, _)| {
+                *support == Support::Unsupported
+                    && (field.starts_with("limits") || matches!(*field, "memory" | "vcpus"))
+            });
+            limits.map(|(_, field, ..)| field).collect::<Vec<_>>()
+        };
+        assert_eq!(refused(true), Vec::<&str>::new());
+        let all = ["vcpus", "limits.cpu", "limits.processes", "memory"];
+        assert_eq!(refused(false), all);
+    }
+}
