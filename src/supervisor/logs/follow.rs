@@ -173,11 +173,10 @@ impl Follower {
             other => other?,
         };
         if identity(&live) == identity(&mine.metadata()?) {
-            // Somebody has emptied it: from the start again.
+            // Half a batch was taken back, or somebody has emptied it. What comes is new.
             if live.len() < mine.stream_position()? {
-                mine.seek(SeekFrom::Start(0))?;
+                mine.seek(SeekFrom::Start(live.len()))?;
                 self.rest.clear();
-                return Ok(true);
             }
             return Ok(false);
         }
@@ -526,6 +525,20 @@ mod tests {
         assert_eq!(all[marker + 1..], kept);
         assert!(missed > 500, "{missed}");
         assert_eq!(all.last().unwrap(), "29");
+    }
+
+    #[test]
+    fn what_is_taken_back_is_not_told_of_twice() {
+        let mut rig = rig(1000);
+        rig.write(Stdout, false, "one\n");
+        let mut follower = rig.follower(&LogQuery::default());
+        let size = rig.log.prepare().unwrap();
+        rig.write(Stdout, false, "two\nthree");
+        assert_eq!(texts(follower.read().unwrap()), ["one", "two"]);
+        rig.log.take_back(size).unwrap();
+        assert!(follower.read().unwrap().is_empty());
+        rig.write(Stdout, false, "four\n");
+        assert_eq!(texts(follower.read().unwrap()), ["three", "four"]);
     }
 
     #[test]
