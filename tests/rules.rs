@@ -46,8 +46,8 @@ fn only_the_command_line_and_the_supervisor_process_read_the_environment() {
     let own_process = [
         "src/cli/",
         "src/supervisor/serve.rs",
-        "src/supervisor/launch.rs",
-        "src/supervisor/stored.rs",
+        "src/supervisor/attach/client.rs",
+        "src/keeper/launch.rs",
     ];
     let words = [
         "env::var",

@@ -227,17 +227,48 @@ impl Keeper {
 }
 
 /// A channel, and what tells when it can be read or written.
-struct Line {
+#[derive(Debug)]
+pub(crate) struct Line {
     channel: Channel,
     readiness: UnixStream,
 }
 
 impl Line {
-    fn new(socket: OwnedFd) -> io::Result<Self> {
+    /// Takes a connected stream socket.
+    pub(crate) fn new(socket: OwnedFd) -> io::Result<Self> {
         let twin = std::os::unix::net::UnixStream::from(socket.try_clone()?);
         let channel = Channel::new(socket)?;
         let readiness = UnixStream::from_std(twin)?;
         Ok(Self { channel, readiness })
+    }
+
+    /// Sends a message, and returns when it is on its way.
+    pub(crate) async fn say(
+        &mut self,
+        message: &impl serde::Serialize,
+        descriptors: Vec<OwnedFd>,
+    ) -> io::Result<()> {
+        self.channel.send(message, descriptors)?;
+        self.channel.flush()?;
+        while self.channel.is_full() {
+            self.moved().await?;
+        }
+        Ok(())
+    }
+
+    /// The next message. Cancel-safe.
+    pub(crate) async fn hear<T: serde::de::DeserializeOwned>(
+        &mut self,
+    ) -> io::Result<(T, Vec<OwnedFd>)> {
+        loop {
+            if let Some(message) = self.channel.next()? {
+                return Ok(message);
+            }
+            if let Err(error) = self.moved().await {
+                // What came before the end is still heard.
+                return self.channel.next()?.ok_or(error);
+            }
+        }
     }
 
     /// Waits until something can be read or written, and does so. An error once the other end is closed.

@@ -24,14 +24,19 @@ pub(crate) struct SocketPath {
 }
 
 impl SocketPath {
-    /// Opens the folder; the socket itself need not exist.
+    /// The API's. Opens the folder; the socket itself need not exist.
     pub(crate) fn open(dir: &Path) -> io::Result<Self> {
+        Self::named(dir, SOCKET)
+    }
+
+    /// Another one in the same folder.
+    pub(crate) fn named(dir: &Path, name: &str) -> io::Result<Self> {
         let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY;
         let dir = File::options()
             .read(true)
             .custom_flags(flags.bits() as i32)
             .open(dir)?;
-        let path = PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", dir.as_raw_fd()));
+        let path = PathBuf::from(format!("/proc/self/fd/{}/{name}", dir.as_raw_fd()));
         Ok(Self { path, _dir: dir })
     }
 

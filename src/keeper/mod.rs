@@ -27,6 +27,7 @@ mod os;
 use std::path::Path;
 use std::process::ExitCode;
 
+pub(crate) use client::Line;
 pub use client::{Child, Keeper, Legacy, Superior};
 pub(crate) use folder::{LOCK, SOCKET, SPEC};
 pub use keep::{Inherited, KeepError};

@@ -19,8 +19,12 @@ pub(crate) struct SocketPath(PathBuf);
 
 impl SocketPath {
     pub(crate) fn open(dir: &Path) -> io::Result<Self> {
+        Self::named(dir, SOCKET)
+    }
+
+    pub(crate) fn named(dir: &Path, name: &str) -> io::Result<Self> {
         dir.metadata()?;
-        Ok(Self(dir.join(SOCKET)))
+        Ok(Self(dir.join(name)))
     }
 
     pub(crate) fn path(&self) -> &Path {

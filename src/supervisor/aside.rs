@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
+use rustix::process::{Pid, Signal};
+
 use super::os;
 use super::spawn::{Prepared, SpawnError};
 use crate::keeper::{Child, End, Keeper, Stream};
@@ -30,6 +32,30 @@ impl Aside {
             start_time: os::start_time(child.pid),
             child,
         })
+    }
+
+    /// Executes it with a terminal of its own, the other end of which is that of stream 1.
+    pub(super) async fn start_on_terminal(
+        keeper: &Keeper,
+        prepared: &Prepared,
+    ) -> Result<Self, SpawnError> {
+        let streams = [Stream::Null; 3];
+        let mut request = prepared.spawn(keeper.next_id(), String::new(), streams);
+        request.tty = true;
+        let spawned = keeper.spawn(request, Vec::new()).await;
+        let child = spawned.map_err(SpawnError::Keeper)??;
+        Ok(Self {
+            start_time: os::start_time(child.pid),
+            child,
+        })
+    }
+
+    /// Sends a signal to its process group.
+    pub(super) fn signal(&self, signal: Signal) {
+        if let Some(group) = i32::try_from(self.child.pid).ok().and_then(Pid::from_raw) {
+            // An empty group is one that has just ended.
+            let _ = rustix::process::kill_process_group(group, signal);
+        }
     }
 
     /// Its number among this machine's processes.

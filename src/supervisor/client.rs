@@ -217,13 +217,13 @@ impl Client {
     /// Stops and starts a service; answers once it is ready again.
     pub async fn restart(&self, name: &ServiceName, secrets: &Secrets) -> Result<ServiceObject> {
         let request = self.service(Method::POST, name, "/restart");
-        json(request.json(&wire::start_body(secrets))).await
+        once(request.json(&wire::start_body(secrets))).await
     }
 
     /// Sends a signal, by its name without `SIG`, to a service's process group.
     pub async fn signal(&self, name: &ServiceName, signal: &str) -> Result<ServiceObject> {
         let body = serde_json::json!({ "signal": signal });
-        json(self.service(Method::POST, name, "/signal").json(&body)).await
+        once(self.service(Method::POST, name, "/signal").json(&body)).await
     }
 
     /// Stops and removes a service; its log stays. A name that is not there is an error (404).
@@ -290,8 +290,46 @@ impl Client {
     }
 }
 
+/// Asks for what may be asked for twice: a supervisor that is killed while it answers is replaced at once,
+/// behind the same socket.
 async fn json<T: DeserializeOwned>(request: RequestBuilder) -> Result<T> {
-    Ok(checked(request.send().await?).await?.json().await?)
+    const TRIES: usize = 5;
+    for _ in 1..TRIES {
+        let Some(again) = request.try_clone() else {
+            break;
+        };
+        match whole(again).await {
+            Err(Broken::Off(_)) => {}
+            Err(Broken::For(error)) => return Err(error),
+            Ok(answer) => return Ok(answer),
+        }
+    }
+    once(request).await
+}
+
+/// Asks for what must not happen twice.
+async fn once<T: DeserializeOwned>(request: RequestBuilder) -> Result<T> {
+    whole(request).await.map_err(|broken| match broken {
+        Broken::Off(error) | Broken::For(error) => error,
+    })
+}
+
+/// Why there is no answer.
+enum Broken {
+    /// It broke off, though somebody was there.
+    Off(ClientError),
+    /// It is an error, or nobody is there.
+    For(ClientError),
+}
+
+async fn whole<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, Broken> {
+    let broken = |error: reqwest::Error| match error.is_connect() || error.is_timeout() {
+        true => Broken::For(error.into()),
+        false => Broken::Off(error.into()),
+    };
+    let answer = request.send().await.map_err(broken)?;
+    let answer = checked(answer).await.map_err(Broken::For)?;
+    answer.json().await.map_err(broken)
 }
 
 /// The answer, or the error that its body describes.

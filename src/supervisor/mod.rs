@@ -7,6 +7,7 @@
 
 mod api;
 mod aside;
+mod attach;
 mod cgroup;
 mod client;
 mod folder;
@@ -34,10 +35,11 @@ mod os;
 use std::path::Path;
 use std::process::ExitCode;
 
+pub use attach::{Attached, attach};
 pub use cgroup::{LimitSupport, limit_support};
 pub use client::{Client, ClientError, HealthReport, Until};
 pub use occupy::{Occupied, is_occupied, occupy};
-pub use stored::{exec_attached, kill_leftovers, stored_logs, stored_services};
+pub use stored::{kill_leftovers, stored_logs, stored_services};
 pub use wire::{ServiceObject, Status};
 
 /// Runs the supervisor of the sandbox kept in `dir` until SIGTERM, SIGINT or a shutdown request. To be

@@ -15,6 +15,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::api;
+use super::attach;
 use super::cgroup::Cgroups;
 use super::folder::FolderWatch;
 use super::logs::{Kept, LogEngine};
@@ -119,6 +120,8 @@ async fn supervise(store: Store, inherited: Descriptors) -> Result<(), ServeErro
     sandbox
         .load(inheritances)
         .map_err(at("the definitions cannot be read"))?;
+    let callers = attach::bind(sandbox.store.dir()).map_err(at("the socket for exec"))?;
+    tokio::spawn(attach::serve(callers, sandbox.clone()));
     let closed = sandbox.closed.clone();
     let serving = axum::serve(Guarded(listener), api::router(sandbox.clone()))
         .with_graceful_shutdown(async move { closed.cancelled().await });

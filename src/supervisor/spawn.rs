@@ -147,17 +147,6 @@ impl Prepared {
         Ok(())
     }
 
-    /// The command with this process's own standard streams, session and terminal.
-    pub(super) fn attached(&self) -> tokio::process::Command {
-        let mut argv = self.argv.iter();
-        let mut command = tokio::process::Command::new(argv.next().map_or("", String::as_str));
-        command.args(argv).env_clear().current_dir(&self.dir);
-        for (key, value) in &self.env {
-            command.env(key, value.expose_secret());
-        }
-        command
-    }
-
     /// What the keeper is asked for.
     pub(super) fn spawn(&self, id: ChildId, key: String, streams: [Stream; 3]) -> Spawn {
         let env = self.env.iter();

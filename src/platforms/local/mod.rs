@@ -20,9 +20,9 @@ use tokio::sync::mpsc;
 use crate::event::Failure;
 use crate::keeper;
 use crate::model::{
-    Capabilities, Health, HumanDuration, Isolation, Listing, ObservedSandbox, ObservedService,
-    SandboxName, SandboxSpec, SandboxState, Secrets, ServiceAddress, ServiceName, ServiceSpec,
-    ServiceState,
+    Capabilities, Health, HumanDuration, Isolation, Listing, MissingSecret, ObservedSandbox,
+    ObservedService, SandboxName, SandboxSpec, SandboxState, Secrets, ServiceAddress, ServiceName,
+    ServiceSpec, ServiceState,
 };
 use crate::platforms::{Act, LogLine, LogQuery, Observe, PlatformError, Progress, Result};
 use crate::supervisor::{self, Client, ClientError, ServiceObject, Until};
@@ -357,7 +357,23 @@ impl Act for Local {
             PlatformError::new(format!("there is no sandbox `{sandbox}`"))
                 .hint("gabion apply makes it")
         })?;
-        supervisor::exec_attached(folder.path(), &spec, argv, secrets)
+        if open(&folder)?.is_none() {
+            return Err(
+                PlatformError::new(format!("sandbox `{sandbox}` is stopped"))
+                    .hint("gabion start brings it up"),
+            );
+        }
+        let mut used = Secrets::default();
+        for name in spec.secrets.keys() {
+            let missing = || PlatformError::new(MissingSecret(name.clone()).to_string());
+            used.insert(name.clone(), secrets.get(name).ok_or_else(missing)?.clone());
+        }
+        let what = supervisor::Attached {
+            service: None,
+            argv,
+            secrets: &used,
+        };
+        supervisor::attach(folder.path(), &what)
             .await
             .map_err(|error| PlatformError::new(error.to_string()))
     }

@@ -1,0 +1,51 @@
+//! Programs that somebody runs in the sandbox from a terminal or a pipe of their own: `gabion exec`.
+//!
+//! In: a request with the caller's standard streams, over a socket of its own in the sandbox's folder. Out:
+//! the program's exit code. The program ends with the connection.
+
+mod client;
+mod server;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::ServiceName;
+
+pub use client::{Attached, attach};
+pub(super) use server::{bind, serve};
+
+/// The socket's name in the folder.
+const SOCKET: &str = "exec.sock";
+
+/// What a caller says.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Word {
+    /// Run this, with the three descriptors that come along, or with a terminal of its own.
+    Run(Box<Run>),
+    /// Send it a signal.
+    Signal(String),
+}
+
+/// What is to be run. Holds secrets, so it cannot be printed.
+#[derive(Serialize, Deserialize)]
+struct Run {
+    /// With its environment, user and folder; `None`: the sandbox's.
+    service: Option<ServiceName>,
+    argv: Vec<String>,
+    /// Over the sandbox's or the service's environment.
+    env: Vec<(String, String)>,
+    secrets: Vec<(String, String)>,
+    tty: bool,
+}
+
+/// What a caller hears.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Reply {
+    /// It runs. With a terminal, the other end of that comes along.
+    Started,
+    /// It could not be executed.
+    Refused(String),
+    /// It has ended, with this code.
+    Ended(i32),
+}
