@@ -195,3 +195,59 @@ async fn what_comes_back_by_itself_waits_for_a_need_that_is_tried_again() {
     remove(&rig, "bad");
     rig.until_state("web", ServiceState::Running).await;
 }
+
+#[tokio::test]
+async fn a_start_keeps_its_time_when_the_supervisor_dies() {
+    let mut rig = Rig::new().await;
+    let mut spec = shell("sleep 1; echo half; exec sleep 600");
+    spec.health = health(Probe::Tcp { port: free_port() });
+    spec.health.as_mut().unwrap().timeout = millis(1_900);
+    spec.restart.policy = RestartPolicy::No;
+    rig.put("web", &spec).await;
+    let executed = rig.execute("web").await;
+    rig.lines("web", 1).await;
+    rig.relaunch(Signal::KILL).await;
+    let failed = rig.until_state("web", ServiceState::Failed).await;
+    let message = failed.message.as_deref().unwrap_or_default();
+    assert!(message.ends_with(" not open after 1.9 s"), "{message}");
+    let lived = exit_of(&failed)
+        .at
+        .duration_since(executed.started_at.unwrap());
+    assert!((1_850..2_800).contains(&lived.as_millis()), "{lived:?}");
+}
+
+#[tokio::test]
+async fn a_watchdog_and_a_limit_survive_the_supervisor() {
+    let mut rig = Rig::new().await;
+    let mut spec = script(
+        "import os, socket, time
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.connect('\\0' + os.environ['NOTIFY_SOCKET'][1:])
+s.send(b'READY=1')
+s.send(b'WATCHDOG=1')
+s.send(b'STATUS=' + str(os.getpid()).encode())
+while not os.path.exists('silent'):
+    s.send(b'WATCHDOG=1')
+    time.sleep(0.02)
+time.sleep(600)",
+    );
+    let mut health = Health::new(Probe::Notify {});
+    health.interval = millis(1_000);
+    health.retries = 1;
+    health.restart = true;
+    spec.health = Some(health);
+    spec.restart.max_restarts = Some(1);
+    let first = rig.run("web", &spec).await;
+    rig.until("web", |o| o.message.is_some()).await;
+    rig.relaunch(Signal::KILL).await;
+    let adopted = rig.get("web").await;
+    assert_eq!((adopted.pid, adopted.restart_count), (first.pid, 0));
+    write(&rig, "silent");
+    // Silent from the start on, the second one is given up, in another supervisor still.
+    rig.until("web", |o| o.restart_count == 1 && o.pid.is_some())
+        .await;
+    rig.relaunch(Signal::KILL).await;
+    let failed = rig.until_state("web", ServiceState::Failed).await;
+    let says = "unhealthy: no WATCHDOG=1 for 1 s; gave up after 1 restart";
+    assert_eq!(failed.message.as_deref(), Some(says));
+}
