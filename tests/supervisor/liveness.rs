@@ -206,7 +206,7 @@ async fn a_start_keeps_its_time_when_the_supervisor_dies() {
     rig.put("web", &spec).await;
     let executed = rig.execute("web").await;
     rig.lines("web", 1).await;
-    rig.relaunch(Signal::KILL).await;
+    rig.kill_supervisor().await;
     let failed = rig.until_state("web", ServiceState::Failed).await;
     let message = failed.message.as_deref().unwrap_or_default();
     assert!(message.ends_with(" not open after 1.9 s"), "{message}");
@@ -239,14 +239,14 @@ time.sleep(600)",
     spec.restart.max_restarts = Some(1);
     let first = rig.run("web", &spec).await;
     rig.until("web", |o| o.message.is_some()).await;
-    rig.relaunch(Signal::KILL).await;
+    rig.kill_supervisor().await;
     let adopted = rig.get("web").await;
     assert_eq!((adopted.pid, adopted.restart_count), (first.pid, 0));
     write(&rig, "silent");
     // Silent from the start on, the second one is given up, in another supervisor still.
     rig.until("web", |o| o.restart_count == 1 && o.pid.is_some())
         .await;
-    rig.relaunch(Signal::KILL).await;
+    rig.kill_supervisor().await;
     let failed = rig.until_state("web", ServiceState::Failed).await;
     let says = "unhealthy: no WATCHDOG=1 for 1 s; gave up after 1 restart";
     assert_eq!(failed.message.as_deref(), Some(says));
