@@ -143,9 +143,9 @@ fn it_heals_what_died_or_was_taken_away() {
     project.ok(&["stop", "box/two"]);
     watch.expect(&["box/two", "was found stopped", "started"]);
 
-    // A supervisor that was killed, with everything in its sandbox.
+    // A keeper that was killed, with everything in its sandbox.
     let status = project.status(&[]);
-    let supervisor = status["sandboxes"][0]["supervisor_pid"].as_u64().unwrap();
+    let keeper = status["sandboxes"][0]["keeper_pid"].as_u64().unwrap();
     Command::new("kill")
         .args(["-9", &supervisor.to_string()])
         .output()

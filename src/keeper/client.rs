@@ -341,10 +341,14 @@ fn dispatch(inner: &Arc<Inner>, answer: Answer, descriptors: Vec<OwnedFd>) {
             let id = held.id;
             let reply = inner.pending().spawns.remove(&id);
             let told = inner.told(held, descriptors);
-            let delivered = reply.map(|reply| reply.send(Ok(told)));
-            if !matches!(delivered, Some(Ok(()))) {
-                // Whoever asked has gone; the child is found by the next supervisor or ends by itself.
-                tracing::warn!(id, "nobody waits for a child that was executed");
+            let undelivered = match reply {
+                Some(reply) => reply.send(Ok(told)).err(),
+                None => Some(Ok(told)),
+            };
+            if let Some(Ok(told)) = undelivered {
+                // Whoever asked has gone: a probe that ran out of time, say.
+                let child = Keeper(inner.clone()).child(told);
+                os::kill_group(child.pid);
             }
         }
         Answer::Failed { id, obstacle } => {
