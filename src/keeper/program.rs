@@ -262,6 +262,32 @@ mod tests {
     }
 
     #[test]
+    fn limits_of_each_process_are_set() {
+        use std::io::Read;
+        let dir = tempfile::tempdir().unwrap();
+        let mut request = request("sh", dir.path());
+        request
+            .argv
+            .extend(["-c".into(), "ulimit -v; ulimit -n".into()]);
+        (request.address_space, request.files) = (Some(1 << 30), Some(77));
+        request.streams[1] = Stream::Pipe;
+        let terms = Terms {
+            files: rustix::process::getrlimit(Resource::Nofile),
+            strict: false,
+        };
+        let executed = execute(&request, Vec::new(), &terms).unwrap();
+        let [_, Some(output), _] = executed.ends else {
+            panic!("no pipe");
+        };
+        let mut text = String::new();
+        std::fs::File::from(output)
+            .read_to_string(&mut text)
+            .unwrap();
+        assert_eq!(text, "1048576\n77\n");
+        os::reap(executed.pid);
+    }
+
+    #[test]
     fn each_obstacle_is_named() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("plain"), "x").unwrap();

@@ -213,16 +213,38 @@ mod tests {
     use super::*;
     use crate::model::Program;
 
-    #[test]
-    fn what_cannot_be_filled_in_is_named() {
-        let base = Base {
+    fn base() -> Base {
+        Base {
             path: "/usr/bin:/bin".into(),
             home: "/".into(),
             user: "me".into(),
             lang: "C".into(),
             workspace: "/".into(),
             cgroups: SandboxCgroups::none(),
-        };
+        }
+    }
+
+    #[test]
+    fn memory_is_limited_without_groups_too() {
+        let mut spec = ServiceSpec::new(Program::Shell {
+            command: "true".into(),
+        });
+        spec.limits.memory = Some(1 << 30);
+        spec.limits.files = Some(9);
+        let prepared = Prepared::new(&spec, &Secrets::default(), &base());
+        let request = prepared
+            .ok()
+            .unwrap()
+            .spawn(1, String::new(), [Stream::Null; 3]);
+        assert_eq!(
+            (request.address_space, request.files),
+            (Some(1 << 30), Some(9))
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_filled_in_is_named() {
+        let base = base();
         let spec = ServiceSpec::new(Program::Exec {
             cmd: "sh".into(),
             args: Vec::new(),

@@ -583,3 +583,72 @@ pub fn limit_support() -> LimitSupport {
         processes: groups.can(Controller::Pids),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sleeper(group: &Cgroup) -> std::process::Child {
+        use std::os::unix::process::CommandExt;
+        let entries = group.entry_fds().unwrap();
+        let mut command = std::process::Command::new("sleep");
+        command.arg("600");
+        // SAFETY: the closure only makes system calls.
+        unsafe {
+            command.pre_exec(move || {
+                for entry in &entries {
+                    rustix::io::write(entry, b"0")?;
+                }
+                Ok(())
+            });
+        }
+        command.spawn().unwrap()
+    }
+
+    #[tokio::test]
+    async fn groups_are_made_held_killed_and_removed() {
+        let temp = tempfile::tempdir().unwrap();
+        let groups = Cgroups::detect().of_sandbox(temp.path(), &SandboxSpec::default());
+        let name = ServiceName::new("tasks").unwrap();
+        let Some(group) = groups.service(&name, &Limits::default()).unwrap() else {
+            return;
+        };
+        let mut child = sleeper(&group);
+        assert_eq!(group.pids().unwrap(), [child.id()]);
+        if group.parts.iter().any(|part| freezer(part).is_some()) {
+            groups.freeze(true).await.unwrap();
+            groups.freeze(false).await.unwrap();
+            // What is held can be killed too.
+            groups.freeze(true).await.unwrap();
+        }
+        assert!(groups.existing(&name).unwrap().kill().unwrap());
+        groups.freeze(false).await.unwrap();
+        group.kill_all().await.unwrap();
+        assert!(!child.wait().unwrap().success());
+        assert_eq!(group.oom_kills(), 0);
+        groups.clear().await.unwrap();
+        assert!(groups.existing(&name).is_none());
+    }
+
+    #[test]
+    fn limits_that_cannot_be_kept_to_are_errors() {
+        let name = ServiceName::new("web").unwrap();
+        let none = SandboxCgroups::none();
+        let with = |limits| none.service(&name, &limits).map(|group| group.is_some());
+        let cpu = Limits {
+            cpu: Cores::new(1.0),
+            ..Limits::default()
+        };
+        let processes = Limits {
+            processes: Some(1),
+            ..Limits::default()
+        };
+        let memory = Limits {
+            memory: Some(1 << 30),
+            files: Some(9),
+            ..Limits::default()
+        };
+        assert!(with(cpu).is_err() && with(processes).is_err());
+        assert!(!with(memory).unwrap());
+    }
+}
