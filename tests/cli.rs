@@ -136,8 +136,8 @@ fn shell(project: &Project, line: &str) -> Output {
 #[test]
 fn help_is_the_reference_of_the_command_line() {
     let project = Project::empty();
-    let commands = "init validate plan apply watch status logs exec start stop restart destroy \
-                    platforms schema completions";
+    let commands = "init validate plan apply watch status logs exec start stop restart send signal \
+                    destroy platforms schema completions";
     let mut text = transcript(&project, &[&["--help"]]);
     for command in commands.split_whitespace() {
         text.push_str(&transcript(&project, &[&[command, "--help"]]));

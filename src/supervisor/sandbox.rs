@@ -397,13 +397,10 @@ impl Sandbox {
         );
     }
 
-    /// Commands end by themselves when everything is to stop; this waits for the last of them.
+    /// Commands end by themselves when everything is to stop, and none is started any more: this waits
+    /// for the last of them.
     async fn end_execs(&self) {
-        let all = self.execs.acquire_many(super::exec::AT_ONCE as u32).await;
-        // For good: none is started any more.
-        if let Ok(permits) = all {
-            permits.forget();
-        }
+        drop(self.execs.acquire_many(super::exec::AT_ONCE as u32).await);
     }
 
     async fn halt_services(&self) {

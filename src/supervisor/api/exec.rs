@@ -169,9 +169,10 @@ async fn in_turn(
 ) -> Answer<Json<ExecResult>> {
     let sandbox = &api.sandbox;
     let turn = tokio::select! {
+        biased;
+        () = sandbox.closing.cancelled() => return Err(Refusal::closing()),
         turn = sandbox.execs.acquire() => turn.map_err(|_| Refusal::closing())?,
         () = hung_up.cancelled() => return Err(Refusal::closing()),
-        () = sandbox.closing.cancelled() => return Err(Refusal::closing()),
         () = tokio::time::sleep(limit) => {
             let text = format!("{AT_ONCE} commands run already");
             return Err(Refusal::new(429, "timeout", text));
