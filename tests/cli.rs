@@ -136,8 +136,8 @@ fn shell(project: &Project, line: &str) -> Output {
 #[test]
 fn help_is_the_reference_of_the_command_line() {
     let project = Project::empty();
-    let commands = "init validate plan apply watch status logs exec start stop restart destroy \
-                    platforms schema completions";
+    let commands = "init validate plan apply watch status logs exec start stop restart send signal \
+                    destroy platforms schema completions";
     let mut text = transcript(&project, &[&["--help"]]);
     for command in commands.split_whitespace() {
         text.push_str(&transcript(&project, &[&[command, "--help"]]));
@@ -309,7 +309,9 @@ sandboxes:
     }
     for row in status["sandboxes"].as_array_mut().unwrap() {
         assert!(row["supervisor_pid"].as_u64().is_some());
+        assert!(row["keeper_pid"].as_u64().is_some());
         row["supervisor_pid"] = "[pid]".into();
+        row["keeper_pid"] = "[pid]".into();
         row["isolation"] = "[isolation]".into();
     }
     insta::assert_json_snapshot!(status);

@@ -147,7 +147,7 @@ fn it_heals_what_died_or_was_taken_away() {
     let status = project.status(&[]);
     let keeper = status["sandboxes"][0]["keeper_pid"].as_u64().unwrap();
     Command::new("kill")
-        .args(["-9", &supervisor.to_string()])
+        .args(["-9", &keeper.to_string()])
         .output()
         .unwrap();
     watch.expect(&["box", "was down", "started"]);

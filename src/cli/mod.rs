@@ -20,6 +20,7 @@ mod platforms;
 mod progress;
 mod run;
 mod schema;
+mod send;
 mod status;
 mod supervise;
 mod terminal;
@@ -147,6 +148,10 @@ enum Command {
     Stop(control::StopArgs),
     /// Stop and start services
     Restart(control::RestartArgs),
+    /// Write to the standard input of a running service
+    Send(send::SendArgs),
+    /// Send a signal to a running service
+    Signal(send::SignalArgs),
     /// Remove everything that carries this stack's mark
     Destroy(destroy::DestroyArgs),
     /// Show the platforms and what each can honour
@@ -169,6 +174,8 @@ impl Command {
                 | Self::Start(_)
                 | Self::Stop(_)
                 | Self::Restart(_)
+                | Self::Send(_)
+                | Self::Signal(_)
                 | Self::Destroy(_)
         )
     }
@@ -216,6 +223,8 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
         Command::Start(args) => context.block_on(control::start(context, &args)),
         Command::Stop(args) => context.block_on(control::stop(context, &args)),
         Command::Restart(args) => context.block_on(control::restart(context, &args)),
+        Command::Send(args) => context.block_on(send::send(context, &args)),
+        Command::Signal(args) => context.block_on(send::signal(context, &args)),
         Command::Destroy(args) => context.block_on(destroy::run(context, &args)),
     }
 }

@@ -10,6 +10,7 @@ use super::error::Result;
   gabion schema > gabion.schema.json      for an editor
   gabion schema plan                      the shape of `gabion plan --json`
   gabion schema plan-file                 the shape of a plan file
+  gabion schema supervisor                the API inside a sandbox (OpenAPI)
   gabion schema --markdown                every manifest field, for people")]
 pub struct SchemaArgs {
     /// Which one
@@ -28,6 +29,8 @@ enum Which {
     Plan,
     /// `gabion plan --out`
     PlanFile,
+    /// What a supervisor serves, as an OpenAPI document
+    Supervisor,
 }
 
 pub fn run(args: &SchemaArgs) -> Result<ExitCode> {
@@ -39,6 +42,7 @@ pub fn run(args: &SchemaArgs) -> Result<ExitCode> {
         Which::Manifest => crate::manifest::schema(),
         Which::Plan => crate::plan::render::json_schema(),
         Which::PlanFile => crate::plan::file::json_schema(),
+        Which::Supervisor => crate::supervisor::openapi(),
     };
     print(&format!("{schema:#}\n"))?;
     Ok(ExitCode::SUCCESS)

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions, getrlimit, setrlimit};
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::children::Children;
@@ -34,6 +35,18 @@ pub struct Inherited {
     pub stage: (i32, i32),
     /// The log engine's journal.
     pub journal: i32,
+    /// A TCP socket for the API, listening.
+    #[serde(default)]
+    pub tcp: Option<i32>,
+}
+
+/// What a supervisor needs to serve the API over TCP.
+#[derive(Debug)]
+pub struct Remote {
+    /// A TCP socket that listens.
+    pub socket: OwnedFd,
+    /// The variable that the supervisor finds the clients' token in, and the token.
+    pub token: (&'static str, SecretString),
 }
 
 /// What a supervisor tells the keeper about itself.
@@ -74,7 +87,7 @@ pub(super) fn at(what: &'static str) -> impl Fn(io::Error) -> KeepError {
 }
 
 /// Keeps the sandbox in `dir` until its supervisor ends in order.
-pub(super) fn run(dir: &Path) -> Result<(), KeepError> {
+pub(super) fn run(dir: &Path, remote: Option<Remote>) -> Result<(), KeepError> {
     let mut folder = Folder::take(dir)?;
     let settings = folder
         .settings()
@@ -101,6 +114,7 @@ pub(super) fn run(dir: &Path) -> Result<(), KeepError> {
         listener: listener.into(),
         stage: (stage_reader.into(), stage_writer.into()),
         journal,
+        remote,
         init,
         children,
         supervisor: None,
@@ -164,6 +178,7 @@ struct Keeper {
     listener: OwnedFd,
     stage: (OwnedFd, OwnedFd),
     journal: OwnedFd,
+    remote: Option<Remote>,
     /// Number 1 of the namespaces, where there are some; it has the children then.
     init: Option<Init>,
     children: Option<Children>,
@@ -274,7 +289,7 @@ impl Keeper {
     }
 
     fn execute(&self, children: &OwnedFd, control: &OwnedFd) -> io::Result<Pid> {
-        let inherited = [
+        let mut inherited = vec![
             children.as_fd(),
             control.as_fd(),
             self.listener.as_fd(),
@@ -282,12 +297,14 @@ impl Keeper {
             self.stage.1.as_fd(),
             self.journal.as_fd(),
         ];
+        inherited.extend(self.remote.as_ref().map(|remote| remote.socket.as_fd()));
         let numbers = Inherited {
             children: children.as_raw_fd(),
             control: control.as_raw_fd(),
             listener: self.listener.as_raw_fd(),
             stage: (self.stage.0.as_raw_fd(), self.stage.1.as_raw_fd()),
             journal: self.journal.as_raw_fd(),
+            tcp: self.remote.as_ref().map(|remote| remote.socket.as_raw_fd()),
         };
         let own = Path::new("/proc/self/exe");
         let own = if own.exists() {
@@ -303,19 +320,22 @@ impl Keeper {
             .arg("--inherited")
             .arg(serde_json::to_string(&numbers)?)
             .stdin(Stdio::null());
+        if let Some(Remote { token, .. }) = &self.remote {
+            command.env(token.0, token.1.expose_secret());
+        }
         if self.was_ready {
             // Nobody waits for the word that it serves.
             command.stdout(Stdio::null());
         }
         let parent = rustix::process::getpid();
         let strict = self.init.is_some();
-        let [a, b, c, d, e, f] = inherited.map(|fd| fd.as_raw_fd());
+        let inherited: Vec<_> = inherited.iter().map(|fd| fd.as_raw_fd()).collect();
         // SAFETY: the closure runs between fork and exec and only makes system calls.
         unsafe {
             command.pre_exec(move || {
                 os::close_others_on_exec()?;
-                for number in [a, b, c, d, e, f] {
-                    let kept = BorrowedFd::borrow_raw(number);
+                for number in &inherited {
+                    let kept = BorrowedFd::borrow_raw(*number);
                     rustix::io::fcntl_setfd(kept, rustix::io::FdFlags::empty())?;
                 }
                 match strict {

@@ -78,7 +78,8 @@ pub async fn launch(exe: &Path, dir: &Path) -> Result<(), LaunchError> {
     if let Some(stdout) = child.stdout.take() {
         BufReader::new(stdout).read_line(&mut line).await?;
     }
-    if line.trim_end() == READY {
+    // The address on TCP may follow.
+    if line.split_ascii_whitespace().next() == Some(READY) {
         // Dropped while it runs: the runtime reaps it should it end before this process does.
         return Ok(());
     }

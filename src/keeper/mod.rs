@@ -30,7 +30,7 @@ use std::process::ExitCode;
 pub(crate) use client::Line;
 pub use client::{Child, Keeper, Legacy, Superior};
 pub(crate) use folder::{LOCK, SOCKET, SPEC};
-pub use keep::{Inherited, KeepError};
+pub use keep::{Inherited, KeepError, Remote};
 pub(crate) use launch::READY;
 pub use launch::{LaunchError, launch};
 pub(crate) use os::SocketPath;
@@ -38,15 +38,15 @@ pub use wire::{ChildId, End, Hello, Identity, Obstacle, Spawn, Stream};
 
 /// Keeps the sandbox in `dir` until its supervisor was told to end, and has.
 ///
-/// Its own diagnostics go to its standard error. Must be called on the process's main thread, outside of
+/// With `remote`, the API is served over TCP, too. Its own diagnostics go to its standard error. Must be called on the process's main thread, outside of
 /// any runtime, while there is no other thread.
-pub fn main(dir: &Path) -> ExitCode {
+pub fn main(dir: &Path, remote: Option<Remote>) -> ExitCode {
     // A second call in one process keeps the first one's subscriber.
     let _ = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .try_init();
-    match keep::run(dir) {
+    match keep::run(dir, remote) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");

@@ -93,6 +93,31 @@ name_type! {
     ServiceName
 }
 
+impl ServiceName {
+    /// The name of a process that is not a service. No service can have it; safe as one path
+    /// component.
+    pub(crate) fn of_process(number: u64) -> Self {
+        Self(format!("{PROCESS}{number}"))
+    }
+
+    /// Whether this is the name of a process that is not a service.
+    pub(crate) fn is_process(&self) -> bool {
+        self.0.starts_with(PROCESS)
+    }
+
+    /// Reads a name of either kind, as it stands in the name of a file of ours.
+    pub(crate) fn of_either(text: &str) -> Option<Self> {
+        let number = text.strip_prefix(PROCESS).map(str::parse);
+        match number {
+            Some(number) => number.ok().map(Self::of_process),
+            None => Self::new(text).ok(),
+        }
+    }
+}
+
+/// What the names of processes that are not services begin with.
+const PROCESS: &str = "process@";
+
 /// `sandbox/service`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceAddress {

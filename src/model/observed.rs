@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{SandboxName, SandboxSpec, ServiceGoal, ServiceName, ServiceSpec};
@@ -64,7 +65,7 @@ pub enum SandboxState {
 }
 
 /// The isolation that a sandbox has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Isolation {
     /// Own namespaces.
@@ -146,7 +147,7 @@ impl ObservedService {
 }
 
 /// Where a service is in its life. The iris status words are coarser: see `supervisor`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ServiceState {
     /// Never started, stopped on request, or exited 0 with no restart wanted.
@@ -195,7 +196,7 @@ impl ServiceState {
 }
 
 /// How a process ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Exit {
     /// The exit code; 128 + signal number if it was killed.
     pub code: i32,

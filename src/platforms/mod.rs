@@ -95,6 +95,18 @@ pub trait Act: Observe {
     /// Stops and removes a service. An absent one counts as removed.
     async fn delete_service(&self, service: &ServiceAddress) -> Result<()>;
 
+    /// Writes to the standard input of a running service, and ends it after that if `eof`.
+    async fn send_stdin(&self, service: &ServiceAddress, data: &str, eof: bool) -> Result<()> {
+        let _ = (service, data, eof);
+        Err(not_supported("writing to a service"))
+    }
+
+    /// Sends a signal, by its name with or without `SIG`, to a running service.
+    async fn signal(&self, service: &ServiceAddress, signal: &str) -> Result<()> {
+        let _ = (service, signal);
+        Err(not_supported("sending signals"))
+    }
+
     /// Removes what interrupted work has left behind. To be called while nobody else works on the
     /// stack.
     async fn tidy(&self) -> Result<()> {
@@ -104,6 +116,10 @@ pub trait Act: Observe {
     /// Runs a command in a sandbox with this process's own standard streams and terminal, and
     /// returns its exit code (128 + signal number if it was killed).
     async fn exec(&self, sandbox: &SandboxName, argv: &[String], secrets: &Secrets) -> Result<i32>;
+}
+
+fn not_supported(what: &str) -> PlatformError {
+    PlatformError::new(format!("this platform does not support {what}"))
 }
 
 /// Where a long action tells how far it has come.
@@ -139,7 +155,9 @@ pub struct LogLine {
 }
 
 /// A service's output streams.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum LogStream {
     /// Standard output.

@@ -104,7 +104,7 @@ impl From<reqwest::Error> for ClientError {
 }
 
 /// What a supervisor says of itself.
-#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct HealthReport {
     /// Always true.
     pub ok: bool,
@@ -164,7 +164,8 @@ impl Client {
 
     /// Every service, by name.
     pub async fn list(&self) -> Result<Vec<ServiceObject>> {
-        json(self.request(Method::GET, "/v1/services")).await
+        let listed: wire::Listing = json(self.request(Method::GET, "/v1/services")).await?;
+        Ok(listed.into())
     }
 
     /// One service.
@@ -224,6 +225,17 @@ impl Client {
     pub async fn signal(&self, name: &ServiceName, signal: &str) -> Result<ServiceObject> {
         let body = serde_json::json!({ "signal": signal });
         once(self.service(Method::POST, name, "/signal").json(&body)).await
+    }
+
+    /// Writes to a service's standard input, and ends it after that if `eof`.
+    pub async fn send_stdin(
+        &self,
+        name: &ServiceName,
+        data: &str,
+        eof: bool,
+    ) -> Result<ServiceObject> {
+        let body = serde_json::json!({ "data": data, "eof": eof });
+        json(self.service(Method::POST, name, "/stdin").json(&body)).await
     }
 
     /// Stops and removes a service; its log stays. A name that is not there is an error (404).

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, User};
 use rustix::process::{Pid, PidfdFlags, Signal};
@@ -273,6 +273,37 @@ pub(super) async fn kill_family(mut family: Vec<Identity>) -> io::Result<()> {
             end.readable().await?.retain_ready();
         }
     }
+}
+
+/// To open something with, only to look at it or below it.
+pub(super) const LOOK: rustix::fs::OFlags = rustix::fs::OFlags::PATH;
+
+/// A path to what was opened, which does not change when that is moved.
+pub(super) fn path_of(opened: &OwnedFd) -> io::Result<PathBuf> {
+    Ok(PathBuf::from(format!(
+        "/proc/self/fd/{}",
+        opened.as_raw_fd()
+    )))
+}
+
+/// Opens what is at `path` below `root`. Nothing leads out of it: absolute links and `..` begin and
+/// end at it.
+pub(super) fn open_in_root(
+    root: &OwnedFd,
+    path: &str,
+    flags: rustix::fs::OFlags,
+) -> Result<OwnedFd, rustix::io::Errno> {
+    use rustix::fs::{Mode, ResolveFlags, openat2};
+    use rustix::io::Errno;
+    /// Somebody who moves folders about all the time is not waited for.
+    const TRIES: usize = 64;
+    for _ in 0..TRIES {
+        match openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            other => return other,
+        }
+    }
+    Err(Errno::AGAIN)
 }
 
 /// Becomes readable when the process ends.

@@ -9,14 +9,21 @@ mod api;
 mod aside;
 mod attach;
 mod cgroup;
+mod changes;
 mod client;
+mod exec;
+mod files;
 mod folder;
+mod input;
+mod keyvalue;
+mod listen;
 pub mod logs;
 mod occupy;
 mod owner;
 mod policy;
 mod probe;
 mod process;
+mod processes;
 mod sandbox;
 mod serve;
 mod signal;
@@ -35,25 +42,29 @@ mod os;
 use std::path::Path;
 use std::process::ExitCode;
 
+use secrecy::SecretString;
+
+pub use api::document as openapi;
 pub use attach::{Attached, attach};
 pub use cgroup::{LimitSupport, limit_support};
 pub use client::{Client, ClientError, HealthReport, Until};
+pub use listen::{Bound, Listen, ListenError, token_from};
 pub use occupy::{Occupied, is_occupied, occupy};
 pub use stored::{kill_leftovers, stored_logs, stored_services};
 pub use wire::{ServiceObject, Status};
 
 /// Runs the supervisor of the sandbox kept in `dir` until SIGTERM, SIGINT or a shutdown request. To be
-/// started by a keeper only: `inherited` says, in JSON, what it hands over.
+/// started by a keeper only: `inherited` says, in JSON, what it hands over; `token` is what clients show where it hands a TCP socket over.
 ///
-/// Writes the line `ready` to its standard output once it serves; its own diagnostics go to its
+/// Writes the line `ready` to its standard output once it serves, with the address on TCP; its own diagnostics go to its
 /// standard error. Must be called outside of any runtime, before any descriptor was opened.
-pub fn main(dir: &Path, inherited: &str) -> ExitCode {
+pub fn main(dir: &Path, inherited: &str, token: Option<SecretString>) -> ExitCode {
     // A second call in one process keeps the first one's subscriber.
     let _ = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .try_init();
-    match serve::run(dir, inherited) {
+    match serve::run(dir, inherited, token) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");

@@ -84,6 +84,27 @@ pub(super) async fn kill_family(_family: Vec<Identity>) -> io::Result<()> {
     Ok(())
 }
 
+/// To open something with, only to look at it or below it. Does not wait for the other end of a pipe.
+pub(super) const LOOK: rustix::fs::OFlags =
+    rustix::fs::OFlags::RDONLY.union(rustix::fs::OFlags::NONBLOCK);
+
+/// The path of what was opened.
+pub(super) fn path_of(opened: &std::os::fd::OwnedFd) -> io::Result<std::path::PathBuf> {
+    use std::os::unix::ffi::OsStringExt;
+    let path = rustix::fs::getpath(opened)?.into_bytes();
+    Ok(std::path::PathBuf::from(std::ffi::OsString::from_vec(path)))
+}
+
+/// Opens what is at `path` below `root`. Nothing here keeps a link or `..` from leading out of it,
+/// which is as well: there is no isolation here, and `root` is that of the machine.
+pub(super) fn open_in_root(
+    root: &std::os::fd::OwnedFd,
+    path: &str,
+    flags: rustix::fs::OFlags,
+) -> Result<std::os::fd::OwnedFd, rustix::io::Errno> {
+    rustix::fs::openat(root, path, flags, rustix::fs::Mode::empty())
+}
+
 /// Unknown.
 pub(super) fn port_holder(_port: u16) -> Option<String> {
     None

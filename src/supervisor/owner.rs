@@ -19,10 +19,11 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use self::hand::Hand;
+pub(super) use self::hand::Hand;
 pub(super) use self::hand::Inheritance;
 use self::phase::{Attempt, Event, Phase, Rest, Retry, Stage, Then, Up, Waiting};
 pub(super) use self::refusal::Refusal;
+use super::input::{Given, Input, Kind};
 use super::policy::{self, Ending, History, Next};
 use super::probe::{Before, Begin, Means, NotifySocket, Prober};
 use super::process::{Known, Process};
@@ -87,6 +88,8 @@ pub(super) enum Control {
         signal: rustix::process::Signal,
         reply: Reply,
     },
+    /// Write to its standard input.
+    Input { given: Given, reply: Reply },
     /// Stop and remove.
     Delete(Reply),
     /// Stop because the supervisor ends; what was asked for stays asked for.
@@ -131,6 +134,8 @@ pub(super) struct Owner {
     note: String,
     /// Processes that are gone, to be reaped once the note says so.
     ended: Vec<Child>,
+    /// The last process and when it was started.
+    last_process: Option<(u32, jiff::Timestamp)>,
 }
 
 impl Owner {
@@ -168,6 +173,7 @@ impl Owner {
             deleted: false,
             note: String::new(),
             ended: Vec::new(),
+            last_process: None,
         };
         owner.publish();
         let handle = Handle {
@@ -209,6 +215,8 @@ impl Owner {
             if self.deleted && matches!(self.phase, Phase::Down(_)) {
                 self.sandbox.forget(&self.name);
                 self.sandbox.keeper.forget(&self.key());
+                self.sandbox.keeper.forget(&sandbox::input_key(&self.name));
+                self.sandbox.changes.deleted(&self.name);
             }
             for (reply, answer) in self.answers.drain(..) {
                 // Whoever asked may have hung up.
@@ -231,6 +239,9 @@ impl Owner {
             let now = jiff::Timestamp::now().as_microsecond().unsigned_abs();
             object.seq = now.max(last.seq + 1);
             *last = Arc::new(object);
+            if !self.name.is_process() {
+                self.sandbox.changes.changed(last);
+            }
             true
         });
     }
@@ -256,7 +267,8 @@ impl Owner {
 
     /// Puts the record on disk if it has changed. Says whether it is there now.
     async fn save(&mut self) -> bool {
-        if self.saved == self.record || self.deleted {
+        // A process that is not a service is not kept.
+        if self.saved == self.record || self.deleted || self.name.is_process() {
             return true;
         }
         let (store, name) = (self.sandbox.store.clone(), self.name.clone());
@@ -342,6 +354,7 @@ impl Owner {
                 };
                 self.answers.push((reply, answer));
             }
+            Control::Input { given, reply } => self.give(given, reply),
             Control::Delete(reply) => {
                 // Removed first, so that a supervisor that dies now does not bring it back.
                 match self.sandbox.store.remove(&self.name) {
@@ -363,6 +376,18 @@ impl Owner {
         }
     }
 
+    /// Passes on what its process is to read.
+    fn give(&mut self, given: Given, reply: Reply) {
+        let refusal = match &self.phase {
+            Phase::Up(up) => match up.process.input() {
+                Some(input) => return input.give(given, reply),
+                None => Refusal::conflict("its standard input is not open: set `stdin_open`"),
+            },
+            _ => Refusal::not_running(&self.name),
+        };
+        self.answers.push((reply, Err(refusal)));
+    }
+
     /// Its definition is gone already; only the process is awaited.
     fn control_of_deleted(&mut self, control: Control) {
         match control {
@@ -376,6 +401,7 @@ impl Owner {
             Control::Define { reply, .. }
             | Control::Start { reply, .. }
             | Control::Restart { reply, .. }
+            | Control::Input { reply, .. }
             | Control::Signal { reply, .. } => {
                 let refusal = Refusal::conflict(format!("`{}` is being deleted", self.name));
                 self.answers.push((reply, Err(refusal)));

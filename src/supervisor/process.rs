@@ -8,6 +8,7 @@ use rustix::process::{Pid, Signal};
 use tokio::sync::watch;
 
 use super::cgroup::Cgroup;
+use super::input::Input;
 use super::logs::{Attached, LogEngine, Watch};
 use super::os;
 use super::signal;
@@ -36,6 +37,8 @@ pub(super) struct Process {
     /// What it and everything that it starts is in.
     cgroup: Option<Arc<Cgroup>>,
     output: Attached,
+    /// Its standard input, where that is open.
+    input: Option<Input>,
 }
 
 /// How everything is found that a process starts.
@@ -73,6 +76,7 @@ impl Process {
         name: &ServiceName,
         Bounds { mark, cgroup }: Bounds,
         watch: Watch,
+        input: Option<Input>,
         known: Known,
     ) -> Self {
         let started_at = Timestamp::from_microsecond(child.started_at).unwrap_or(Timestamp::now());
@@ -96,6 +100,7 @@ impl Process {
             mark,
             cgroup,
             output,
+            input,
             child,
         }
     }
@@ -112,6 +117,11 @@ impl Process {
             pid: self.pid,
             start_time: self.start_time,
         })
+    }
+
+    /// Its standard input, where that is open.
+    pub(super) fn input(&self) -> Option<&Input> {
+        self.input.as_ref()
     }
 
     /// Whether its output has shown the text looked for.

@@ -10,9 +10,11 @@ use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::changes::Changes;
 use super::logs::LogEngine;
 use super::os;
 use super::owner::{Await, Control, Inheritance, Origin, Owner, Refusal};
+use super::processes::{EntryNote, Processes};
 use super::spawn::Base;
 use super::store::{Record, Store};
 use super::wire::ServiceObject;
@@ -64,14 +66,24 @@ pub(super) fn socket_key(name: &ServiceName) -> String {
     format!("notify/{name}")
 }
 
+/// What the keeper knows our end of a service's standard input by.
+pub(super) fn input_key(name: &ServiceName) -> String {
+    format!("input/{name}")
+}
+
+/// The service that such a key is of.
+pub(super) fn of_input_key(key: &str) -> Option<ServiceName> {
+    ServiceName::of_either(key.strip_prefix("input/")?)
+}
+
 /// The service that such a key is of.
 pub(super) fn of_socket_key(key: &str) -> Option<ServiceName> {
     ServiceName::new(key.strip_prefix("notify/")?).ok()
 }
 
-/// The service that a key is of.
+/// The service, or the process, that a key is of.
 pub(super) fn of_key(key: &str) -> Option<ServiceName> {
-    ServiceName::new(key.strip_prefix("service/")?).ok()
+    ServiceName::of_either(key.strip_prefix("service/")?)
 }
 
 /// One sandbox.
@@ -91,6 +103,12 @@ pub(super) struct Sandbox {
     pub closing: CancellationToken,
     /// Set when everything has stopped: whoever still waits for a change is answered.
     pub closed: CancellationToken,
+    /// Tells whoever listens what owners publish.
+    pub changes: Changes,
+    /// The processes that are not services.
+    pub processes: Processes,
+    /// One permit for each command that may run to its end at a time.
+    pub execs: tokio::sync::Semaphore,
     services: Mutex<BTreeMap<ServiceName, Handle>>,
     /// Those that go on from where an earlier supervisor was killed.
     inherited: Mutex<BTreeSet<ServiceName>>,
@@ -115,6 +133,9 @@ impl Sandbox {
             successor: watch::Sender::default(),
             closing: CancellationToken::new(),
             closed: CancellationToken::new(),
+            changes: Changes::default(),
+            processes: Processes::default(),
+            execs: tokio::sync::Semaphore::new(super::exec::AT_ONCE),
             services: Mutex::default(),
             inherited: Mutex::default(),
             defining: tokio::sync::Mutex::default(),
@@ -140,6 +161,12 @@ impl Sandbox {
     /// Every owner, by name.
     pub(super) fn handles(&self) -> BTreeMap<ServiceName, Handle> {
         self.services().clone()
+    }
+
+    /// Every owner of a process that is not a service, too.
+    fn everybody(&self) -> Vec<Handle> {
+        let services = self.handles().into_values();
+        services.chain(self.processes.handles()).collect()
     }
 
     /// Called by an owner that has removed its service.
@@ -179,7 +206,9 @@ impl Sandbox {
     pub(super) fn load(
         self: &Arc<Self>,
         mut inheritances: BTreeMap<ServiceName, Inheritance>,
+        entries: Vec<EntryNote>,
     ) -> io::Result<()> {
+        self.take_processes_over(&mut inheritances, entries)?;
         let mut records = self.store.load()?;
         for (name, running) in self.store.running()? {
             if inheritances.contains_key(&name) {
@@ -197,7 +226,8 @@ impl Sandbox {
             let inheritance = inheritances.remove(&name);
             self.register(name, record, Secrets::default(), inheritance);
         }
-        // Deleted, and the supervisor killed before the process was gone.
+        // Deleted, and the supervisor killed before the process was gone; or a process whose end the
+        // last supervisor saw, and whose list went with it.
         for (name, inheritance) in inheritances {
             for child in inheritance.children {
                 tokio::spawn(async move {
@@ -206,6 +236,7 @@ impl Sandbox {
                 });
             }
             self.keeper.forget(&key(&name));
+            self.keeper.forget(&input_key(&name));
         }
         Ok(())
     }
@@ -359,6 +390,20 @@ impl Sandbox {
     /// Stops every service, each before what it needs. What was asked for stays asked for.
     pub(super) async fn halt(&self) {
         self.closing.cancel();
+        tokio::join!(
+            self.halt_services(),
+            self.processes.halt(),
+            self.end_execs()
+        );
+    }
+
+    /// Commands end by themselves when everything is to stop, and none is started any more: this waits
+    /// for the last of them.
+    async fn end_execs(&self) {
+        drop(self.execs.acquire_many(super::exec::AT_ONCE as u32).await);
+    }
+
+    async fn halt_services(&self) {
         let mut left = self.handles();
         while !left.is_empty() {
             let needed: BTreeSet<_> = left.values().filter_map(Handle::spec).collect_needs();
@@ -381,8 +426,8 @@ impl Sandbox {
     /// Kills every service at once and returns when they are gone.
     pub(super) async fn kill(&self) {
         self.closing.cancel();
-        let handles = self.handles();
-        let killing = handles.values().map(|handle| handle.ask(Control::Kill));
+        let everybody = self.everybody();
+        let killing = everybody.iter().map(|handle| handle.ask(Control::Kill));
         join_all(killing).await;
     }
 }

@@ -10,17 +10,21 @@ use std::time::Duration;
 
 use axum::serve::Listener;
 use futures_util::future::select_all;
+use secrecy::SecretString;
 use tokio::net::unix::SocketAddr;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::api;
 use super::attach;
 use super::cgroup::Cgroups;
+use super::files::Root;
 use super::folder::FolderWatch;
+use super::listen::{ListenError, serve_guarded, serve_until};
 use super::logs::{Kept, LogEngine};
 use super::os;
 use super::owner::Inheritance;
+use super::processes::{self, EntryNote};
 use super::sandbox::{self, Sandbox};
 use super::spawn::Base;
 use super::store::Store;
@@ -39,6 +43,8 @@ pub(super) enum ServeError {
     HandedOver,
     #[error("there is no sandbox in {0}")]
     NoSandbox(std::path::PathBuf),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     #[error("{0}: {1}")]
     Io(&'static str, #[source] io::Error),
 }
@@ -48,7 +54,11 @@ fn at(what: &'static str) -> impl Fn(io::Error) -> ServeError {
 }
 
 /// Runs until SIGTERM, SIGINT, a shutdown request or the end of its folder.
-pub(super) fn run(dir: &Path, inherited: &str) -> Result<(), ServeError> {
+pub(super) fn run(
+    dir: &Path,
+    inherited: &str,
+    token: Option<SecretString>,
+) -> Result<(), ServeError> {
     let inherited = Descriptors::take(inherited).map_err(at("what the keeper hands over"))?;
     let store = Store::at(dir).map_err(at("the sandbox's folder cannot be used"))?;
     if !store.has_sandbox() {
@@ -64,7 +74,7 @@ pub(super) fn run(dir: &Path, inherited: &str) -> Result<(), ServeError> {
         .max_blocking_threads(8)
         .build()
         .map_err(at("the runtime cannot be built"))?;
-    runtime.block_on(supervise(store, inherited))
+    runtime.block_on(supervise(store, inherited, token))
 }
 
 /// What the keeper holds for its supervisors.
@@ -72,6 +82,7 @@ struct Descriptors {
     children: OwnedFd,
     control: OwnedFd,
     listener: UnixListenerStd,
+    tcp: Option<std::net::TcpListener>,
     logs: Kept,
 }
 
@@ -92,6 +103,7 @@ impl Descriptors {
             children: own(numbers.children)?,
             control: own(numbers.control)?,
             listener: own(numbers.listener)?.into(),
+            tcp: numbers.tcp.map(own).transpose()?.map(Into::into),
             logs: Kept {
                 stage: (own(numbers.stage.0)?, own(numbers.stage.1)?),
                 journal: own(numbers.journal)?,
@@ -100,7 +112,11 @@ impl Descriptors {
     }
 }
 
-async fn supervise(store: Store, inherited: Descriptors) -> Result<(), ServeError> {
+async fn supervise(
+    store: Store,
+    inherited: Descriptors,
+    token: Option<SecretString>,
+) -> Result<(), ServeError> {
     let mut ends = EndSignals::new().map_err(at("signals"))?;
     let keeper = Keeper::connect(inherited.children).await;
     let (keeper, legacy) = keeper.map_err(at("the keeper"))?;
@@ -116,17 +132,29 @@ async fn supervise(store: Store, inherited: Descriptors) -> Result<(), ServeErro
         FolderWatch::new(store.dir()).map_err(at("the sandbox's folder cannot be watched"))?;
     let logs = LogEngine::start(store.dir(), inherited.logs).map_err(at("the logs"))?;
     let sandbox = Sandbox::new(store, base, keeper.clone(), legacy.hello.clone(), logs);
-    let inheritances = inheritances(legacy);
+    let (inheritances, entries) = inheritances(legacy);
     sandbox
-        .load(inheritances)
+        .load(inheritances, entries)
         .map_err(at("the definitions cannot be read"))?;
     let callers = attach::bind(sandbox.store.dir()).map_err(at("the socket for exec"))?;
     tokio::spawn(attach::serve(callers, sandbox.clone()));
     let closed = sandbox.closed.clone();
-    let serving = axum::serve(Guarded(listener), api::router(sandbox.clone()))
-        .with_graceful_shutdown(async move { closed.cancelled().await });
-    let serving = tokio::spawn(serving.into_future());
-    tell_ready();
+    let root = Root::open(Path::new("/")).map_err(at("the root folder"))?;
+    let router = api::router(sandbox.clone(), root);
+    let mut address = None;
+    let remote = match inherited.tcp {
+        None => None,
+        Some(listener) => {
+            let listener = TcpListener::from_std(listener).map_err(at("the TCP socket"))?;
+            let token = token.as_ref().and_then(api::Token::new);
+            let token = token.ok_or(ListenError::WeakToken)?;
+            address = Some(listener.local_addr().map_err(at("the address"))?);
+            let serving = serve_guarded(listener, router.clone(), token, closed.clone());
+            Some(tokio::spawn(serving))
+        }
+    };
+    let serving = tokio::spawn(serve_until(Guarded(listener), router, closed));
+    tell_ready(address);
     superior.ready().map_err(at("the keeper"))?;
     sandbox.bring_back();
     tracing::info!(pid = std::process::id(), "serves");
@@ -158,19 +186,31 @@ async fn supervise(store: Store, inherited: Descriptors) -> Result<(), ServeErro
         let _ = std::fs::remove_file(sandbox.store.dir().join(SOCKET));
     }
     sandbox.closed.cancel();
-    let _ = tokio::time::timeout(LAST_ANSWERS, serving).await;
+    let _ = tokio::time::timeout(LAST_ANSWERS, async {
+        let _ = serving.await;
+        if let Some(remote) = remote {
+            let _ = remote.await;
+        }
+    })
+    .await;
     tracing::info!("ends");
     Ok(())
 }
 
-/// What earlier supervisors of this keeper have left, by service.
-fn inheritances(legacy: Legacy) -> BTreeMap<ServiceName, Inheritance> {
+/// What earlier supervisors of this keeper have left, by service, and about processes.
+fn inheritances(legacy: Legacy) -> (BTreeMap<ServiceName, Inheritance>, Vec<EntryNote>) {
+    let mut entries = Vec::new();
     let mut found: BTreeMap<ServiceName, Inheritance> = BTreeMap::new();
     for (key, (note, descriptors)) in legacy.notes {
         if let Some(name) = sandbox::of_socket_key(&key) {
             found.entry(name).or_default().notify = descriptors.into_iter().next();
             continue;
         }
+        if let Some(name) = sandbox::of_input_key(&key) {
+            found.entry(name).or_default().input = descriptors.into_iter().next();
+            continue;
+        }
+        entries.extend(processes::of_note(&key, &note));
         let Some(name) = sandbox::of_key(&key) else {
             continue;
         };
@@ -188,7 +228,7 @@ fn inheritances(legacy: Legacy) -> BTreeMap<ServiceName, Inheritance> {
             }
         }
     }
-    found
+    (found, entries)
 }
 
 /// The keeper was killed: what it had executed dies now, and so does this process.
@@ -282,10 +322,17 @@ pub(super) fn base(store: &Store) -> io::Result<Base> {
 }
 
 /// Tells the launcher, which waits for this line, and lets go of the pipe to it.
-fn tell_ready() {
+fn tell_ready(address: Option<std::net::SocketAddr>) {
     let mut stdout = io::stdout();
     // A launcher that has gone does not matter.
-    let _ = writeln!(stdout, "{READY}").and_then(|()| stdout.flush());
+    let told = match address {
+        Some(address) => {
+            tracing::info!(%address, "serves over TCP");
+            writeln!(stdout, "{READY} http://{address}")
+        }
+        None => writeln!(stdout, "{READY}"),
+    };
+    let _ = told.and_then(|()| stdout.flush());
     if let Ok(null) = std::fs::File::options().write(true).open("/dev/null") {
         let _ = rustix::stdio::dup2_stdout(&null);
     }

@@ -46,6 +46,8 @@ pub(super) enum SpawnError {
     Limits(#[source] io::Error),
     #[error("its output cannot be read: {0}")]
     Log(#[source] io::Error),
+    #[error("its standard input cannot be opened: {0}")]
+    Input(#[source] io::Error),
     #[error("the keeper does not answer: {0}")]
     Keeper(#[source] io::Error),
     #[error("it cannot be given a socket to notify: {0}")]

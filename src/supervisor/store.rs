@@ -197,7 +197,7 @@ fn names_in(dir: &Path) -> io::Result<Vec<ServiceName>> {
     for entry in entries {
         let file = entry?.file_name();
         let name = file.to_str().and_then(|file| file.strip_suffix(".json"));
-        if let Some(Ok(name)) = name.map(ServiceName::new) {
+        if let Some(name) = name.and_then(ServiceName::of_either) {
             names.push(name);
         }
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
@@ -16,7 +17,7 @@ use crate::model::{
 };
 
 /// The four status words of iris (§4.4).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// Up and ready.
@@ -67,7 +68,7 @@ impl<'de> Deserialize<'de> for Status {
 }
 
 /// A service as the API shows it (§4.3), with our extensions from `definition` on.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ServiceObject {
     /// Its name.
     pub name: String,
@@ -132,6 +133,7 @@ pub struct ServiceObject {
     pub running_revision: Option<u64>,
     /// The whole definition.
     #[serde(default, deserialize_with = "lenient")]
+    #[schemars(with = "Option<Map<String, Value>>")]
     pub definition: Option<ServiceSpec>,
     /// The fine state.
     #[serde(default, deserialize_with = "lenient")]
@@ -242,8 +244,26 @@ impl From<&ServiceObject> for ObservedService {
     }
 }
 
+/// A list in any of the shapes that a server may give it (§4.1).
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Listing {
+    Bare(Vec<ServiceObject>),
+    Services { services: Vec<ServiceObject> },
+    Data { data: Vec<ServiceObject> },
+}
+
+impl From<Listing> for Vec<ServiceObject> {
+    fn from(listing: Listing) -> Self {
+        match listing {
+            Listing::Bare(services) | Listing::Services { services } => services,
+            Listing::Data { data } => data,
+        }
+    }
+}
+
 /// The body of every answer that is not a success (§3).
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub(super) struct ErrorBody {
     #[serde(default)]
     pub ok: bool,

@@ -1,13 +1,16 @@
 //! The supervisor, end to end: real processes, through the client.
 #![cfg(target_os = "linux")]
 
-mod acceptance;
+mod api;
 mod health;
+mod iris;
 mod keeper;
 mod life;
 mod limits;
 mod liveness;
 mod logs;
 mod probes;
+mod processes;
 mod rig;
 mod safety;
+mod tcp;

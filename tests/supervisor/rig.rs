@@ -219,13 +219,67 @@ impl Rig {
 
     /// A raw request, for bodies that the client would not send.
     pub async fn raw(&self, method: &str, path: &str, body: &str) -> (u16, serde_json::Value) {
+        let (status, text) = self.raw_text(method, path, body).await;
+        (status, serde_json::from_str(&text).unwrap())
+    }
+
+    /// The same, for answers that are not JSON.
+    pub async fn raw_text(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let answer = self.send(method, path, body).await;
+        let status = answer.status().as_u16();
+        (status, answer.text().await.unwrap())
+    }
+
+    async fn send(&self, method: &str, path: &str, body: &str) -> reqwest::Response {
         let socket = self.dir.join("supervisor.sock");
         let http = reqwest::Client::builder().unix_socket(socket).build();
         let method = method.parse().unwrap();
         let request = http.unwrap().request(method, format!("http://x{path}"));
-        let answer = request.body(body.to_owned()).send().await.unwrap();
-        let status = answer.status().as_u16();
-        (status, answer.json().await.unwrap())
+        request.body(body.to_owned()).send().await.unwrap()
+    }
+
+    /// An answer that goes on.
+    pub async fn stream(&self, path: &str) -> Lines {
+        let answer = self.send("GET", path, "").await;
+        assert_eq!(answer.status().as_u16(), 200);
+        Lines {
+            answer,
+            rest: Vec::new(),
+        }
+    }
+}
+
+/// The lines of an answer that goes on.
+pub struct Lines {
+    answer: reqwest::Response,
+    rest: Vec<u8>,
+}
+
+impl Lines {
+    async fn text(&mut self) -> String {
+        loop {
+            if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.rest.drain(..=end).collect();
+                return String::from_utf8(line).unwrap();
+            }
+            let chunk = in_time(self.answer.chunk()).await.unwrap();
+            self.rest
+                .extend_from_slice(&chunk.expect("the answer ended"));
+        }
+    }
+
+    /// The next line of JSON.
+    pub async fn line(&mut self) -> serde_json::Value {
+        serde_json::from_str(&self.text().await).unwrap()
+    }
+
+    /// The data of the next server-sent event.
+    pub async fn event(&mut self) -> serde_json::Value {
+        loop {
+            if let Some(data) = self.text().await.strip_prefix("data: ") {
+                return serde_json::from_str(data).unwrap();
+            }
+        }
     }
 }
 

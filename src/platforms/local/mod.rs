@@ -350,6 +350,18 @@ impl Act for Local {
         }
     }
 
+    async fn send_stdin(&self, service: &ServiceAddress, data: &str, eof: bool) -> Result<()> {
+        let client = self.client(&service.sandbox)?;
+        let sent = client.send_stdin(&service.service, data, eof).await;
+        sent.map_err(refused).map(drop)
+    }
+
+    async fn signal(&self, service: &ServiceAddress, signal: &str) -> Result<()> {
+        let client = self.client(&service.sandbox)?;
+        let sent = client.signal(&service.service, signal).await;
+        sent.map_err(refused).map(drop)
+    }
+
     async fn exec(&self, sandbox: &SandboxName, argv: &[String], secrets: &Secrets) -> Result<i32> {
         let folder = self.folder(sandbox);
         let spec = folder.read_spec(&self.stack)?;

@@ -112,7 +112,7 @@ fn decode(bytes: &[u8; SIZE]) -> Option<Entry> {
     };
     let name = || {
         let name = bytes[40..].get(..usize::from(bytes[3]))?;
-        ServiceName::new(std::str::from_utf8(name).ok()?).ok()
+        ServiceName::of_either(std::str::from_utf8(name).ok()?)
     };
     let whose = || {
         let stream = match bytes[1] {

@@ -1,6 +1,8 @@
 //! The moves of an owner that follow from events: needs that come up, executions, reports of the
 //! prober, ends of processes, tries that are due.
 
+use std::os::fd::OwnedFd;
+
 use super::*;
 use crate::keeper::Stream;
 use crate::model::{Watchdog, show_size};
@@ -126,6 +128,7 @@ impl Owner {
         };
         let illness = self.illness.take();
         self.record.error = illness.map(|illness| format!("{illness}; restarted"));
+        self.last_process = Some((process.pid, process.started_at));
         self.running_revision = Some(self.record.revision);
         let task = spec.kind == ServiceKind::Task;
         let timeout = spec.timeout.filter(|_| task);
@@ -171,14 +174,14 @@ impl Owner {
         let prepared = self.prepare(spec, notify.as_ref(), cgroup.clone())?;
         let keeper = self.sandbox.keeper.clone();
         let id = keeper.next_id();
-        let input = match spec.stdin_open {
-            true => Stream::Pipe,
-            false => Stream::Null,
+        let (piped, mut given) = self.open_input(spec)?;
+        let input = match piped {
+            Some(_) => Stream::Given,
+            None => Stream::Null,
         };
         let streams = [input, Stream::Pipe, Stream::Pipe];
         let mut request = prepared.spawn(id, self.key(), streams);
         request.tty = spec.tty;
-        let mut given = Vec::new();
         prepared.enter(&mut request, &mut given)?;
         // With the execution, so that whoever comes after a kill knows of both or of neither.
         let hand = Hand::of_execution(self, id, spec, attempt);
@@ -186,8 +189,10 @@ impl Owner {
         request.note = Some(self.note.clone());
         self.keep_socket(notify.as_ref().map(|(socket, _)| socket))?;
         let spawned = keeper.spawn(request, given).await;
-        let child = spawned.map_err(SpawnError::Keeper)??;
-        let process = self.adopt(child, spec, cgroup, Known::New);
+        let mut child = spawned.map_err(SpawnError::Keeper)??;
+        let input = self.listen_to_input(&mut child, spec, piped);
+        let input = input.inspect_err(|_| os::kill_group(child.pid))?;
+        let process = self.adopt(child, spec, cgroup, input, Known::New);
         if let Some(running) = process.running()
             && let Err(error) = self.sandbox.store.note_running(&self.name, &running)
         {
@@ -224,6 +229,7 @@ impl Owner {
         child: Child,
         spec: &ServiceSpec,
         cgroup: Option<Arc<Cgroup>>,
+        input: Option<Input>,
         known: Known,
     ) -> Process {
         let looked_for = health::looked_for(spec);
@@ -232,7 +238,15 @@ impl Owner {
         let mark = cgroup.is_none().then(|| format!("{name}={value}"));
         let bounds = Bounds { mark, cgroup };
         let watch = Watch { looked_for, tick };
-        Process::adopt(child, &self.sandbox.logs, &self.name, bounds, watch, known)
+        Process::adopt(
+            child,
+            &self.sandbox.logs,
+            &self.name,
+            bounds,
+            watch,
+            input,
+            known,
+        )
     }
 
     /// Which limit the memory has run out under.
@@ -249,6 +263,41 @@ impl Owner {
             ),
             _ => ": out of memory (the machine has no more)".to_owned(),
         }
+    }
+
+    /// A pipe to its standard input, where one is wanted: our end, and the one to give away. A
+    /// terminal needs none.
+    fn open_input(
+        &self,
+        spec: &ServiceSpec,
+    ) -> Result<(Option<OwnedFd>, Vec<OwnedFd>), SpawnError> {
+        let keeper = &self.sandbox.keeper;
+        let key = sandbox::input_key(&self.name);
+        if spec.tty || !(spec.stdin_open || self.name.is_process()) {
+            keeper.forget(&key);
+            return Ok((None, Vec::new()));
+        }
+        let (theirs, ours) = std::io::pipe().map_err(SpawnError::Input)?;
+        // Held by the keeper, too, so that the next supervisor can go on writing.
+        let twin = ours.try_clone().map_err(SpawnError::Input)?;
+        keeper.keep(&key, String::new(), vec![twin.into()]);
+        Ok((Some(ours.into()), vec![theirs.into()]))
+    }
+
+    /// Takes our end of its standard input, where that is open, now or from an earlier supervisor.
+    pub(super) fn listen_to_input(
+        &self,
+        child: &mut Child,
+        spec: &ServiceSpec,
+        piped: Option<OwnedFd>,
+    ) -> Result<Option<Input>, SpawnError> {
+        let ours = match spec.tty && spec.stdin_open {
+            true => child.ends[0].take().map(|ours| (ours, Kind::Terminal)),
+            false => piped.map(|ours| (ours, Kind::Pipe)),
+        };
+        let (keeper, key) = (self.sandbox.keeper.clone(), sandbox::input_key(&self.name));
+        let input = ours.map(|(ours, kind)| Input::start(ours, kind, move || keeper.forget(&key)));
+        input.transpose().map_err(SpawnError::Input)
     }
 
     fn clear_identity(&self) {
@@ -268,7 +317,10 @@ impl Owner {
             return;
         }
         let limit = self.record.definition.timeout.unwrap_or_default();
-        let text = format!("still running after {}", probe::show_limit(limit.0));
+        let mut text = format!("still running after {}", probe::show_limit(limit.0));
+        if self.name.is_process() {
+            text = format!("timeout: {text}");
+        }
         self.begin_stop(Then::Fail(Refusal::new(504, "timeout", text)));
     }
 

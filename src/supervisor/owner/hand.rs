@@ -83,10 +83,20 @@ pub(in crate::supervisor) struct Inheritance {
     pub hand: Option<Hand>,
     /// The socket that its process notifies at.
     pub notify: Option<OwnedFd>,
+    /// Our end of its standard input.
+    pub input: Option<OwnedFd>,
     pub children: Vec<Child>,
 }
 
 impl Hand {
+    /// What was executed, if that may still run.
+    pub fn executed(&self) -> Option<&ServiceSpec> {
+        match &self.phase {
+            HandPhase::Up(up) => Some(&up.executed),
+            _ => None,
+        }
+    }
+
     /// What `owner` leaves if it ends now.
     pub(super) fn of(owner: &Owner) -> Self {
         let phase = match &owner.phase {

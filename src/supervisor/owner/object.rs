@@ -61,6 +61,11 @@ pub(super) fn show(owner: &Owner) -> ServiceObject {
             object.started_at = Some(up.process.started_at);
             object.running_revision = owner.running_revision;
         }
+        Phase::Down(_) if owner.name.is_process() => {
+            // Processes are known by their number, also when they have ended.
+            object.pid = owner.last_process.map(|(pid, _)| pid);
+            object.started_at = owner.last_process.map(|(_, at)| at);
+        }
         Phase::BackingOff(retry) => object.next_restart_at = Some(retry.due_at),
         Phase::Down(_) | Phase::Waiting(_) => {}
     }

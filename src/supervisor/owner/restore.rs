@@ -15,6 +15,7 @@ impl Owner {
         let Inheritance {
             hand,
             notify,
+            input,
             children,
         } = inheritance;
         let Some(hand) = hand else {
@@ -46,7 +47,7 @@ impl Owner {
             HandPhase::Up(up) => match live {
                 Some(child) => {
                     let pid = child.pid;
-                    if let Err(error) = self.resume(*up, child, notify) {
+                    if let Err(error) = self.resume(*up, child, notify, input) {
                         tracing::error!(service = %self.name, %error, "a live process is not taken over");
                         os::kill_group(pid);
                         self.record.error = Some(error.to_string());
@@ -63,11 +64,14 @@ impl Owner {
     fn resume(
         &mut self,
         up: HandUp,
-        child: Child,
+        mut child: Child,
         notify: Option<OwnedFd>,
+        input: Option<OwnedFd>,
     ) -> Result<(), SpawnError> {
+        let input = self.listen_to_input(&mut child, &up.executed, input)?;
         let cgroup = self.sandbox.base.cgroups.existing(&self.name).map(Arc::new);
-        let process = self.adopt(child, &up.executed, cgroup.clone(), Known::Before);
+        let process = self.adopt(child, &up.executed, cgroup.clone(), input, Known::Before);
+        self.last_process = Some((process.pid, process.started_at));
         let notify = notify.map(NotifySocket::from_fd).transpose();
         self.phase = Phase::Up(Box::new(Up {
             log_trouble: process.log_trouble(),

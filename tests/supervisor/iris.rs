@@ -283,3 +283,66 @@ async fn iris_14_empty_fields_equal_absent_ones() {
     let (status, error) = rig.raw("PUT", "/v1/services/web", &huge).await;
     assert_eq!((status, &error["ok"]), (413, &json!(false)));
 }
+
+#[tokio::test]
+async fn iris_11_exec_tells_failures_and_time_outs_apart() {
+    let rig = Rig::new().await;
+    let body = json!({ "cmd": ["sh", "-c", "echo out; echo err >&2; exit 3"] });
+    let (status, answer) = rig.raw("POST", "/v1/exec", &body.to_string()).await;
+    assert_eq!(status, 200);
+    assert_eq!(answer["stdout"], "out\n");
+    assert_eq!(answer["stderr"], "err\n");
+    assert_eq!(
+        (&answer["exit_code"], &answer["ok"]),
+        (&json!(3), &json!(false))
+    );
+    let body = json!({ "cmd": "echo before; sleep 600", "timeout_ms": 200 });
+    let (status, answer) = rig.raw("POST", "/v1/exec", &body.to_string()).await;
+    assert_eq!((status, &answer["exit_code"]), (200, &json!(124)));
+    assert_eq!(
+        (&answer["timed_out"], &answer["stdout"]),
+        (&json!(true), &json!("before\n"))
+    );
+    // The limit of a service's exec has another name and unit: it means nothing here.
+    let body = json!({ "cmd": ["true"], "timeout_secs": 0.000001, "timeout_ms": null });
+    let (_, answer) = rig.raw("POST", "/v1/exec", &body.to_string()).await;
+    assert_eq!(
+        (&answer["exit_code"], &answer["ok"]),
+        (&json!(0), &json!(true))
+    );
+}
+
+/// The server's side: without the token, or with another one, the answer is 401, so that a client can
+/// refresh its token and try once more. That refresh belongs to a client of the gateway, which has
+/// tokens to refresh. The client's side: every shape of a list is read, and `unknown`, or a word that
+/// is not known, is no failure but something to ask about again.
+#[tokio::test]
+async fn iris_13_tokens_lists_and_unknown() {
+    let rig = crate::tcp::Served::new().await;
+    assert_eq!(rig.status("/v1/services", None).await, 401);
+    assert_eq!(
+        rig.status("/v1/services", Some("another-token-of-16"))
+            .await,
+        401
+    );
+    assert_eq!(
+        rig.status("/v1/services", Some(crate::tcp::TOKEN)).await,
+        200
+    );
+    let object = json!({ "name": "a", "cmd": "b", "status": "activating", "container": false });
+    for list in [
+        json!([object]),
+        json!({ "services": [object] }),
+        json!({ "data": [object] }),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let _server = crate::tcp::answering(dir.path(), list.to_string()).await;
+        let client = gabion::supervisor::Client::open(dir.path())
+            .unwrap()
+            .unwrap();
+        let listed = client.list().await.unwrap();
+        assert_eq!(listed.len(), 1, "{list}");
+        assert_eq!(listed[0].status, Status::Unknown);
+        assert_eq!(listed[0].fine_state(), ServiceState::Unknown);
+    }
+}
