@@ -63,6 +63,7 @@ pub async fn run(context: &Context, args: &ApplyArgs) -> Result<ExitCode> {
         platforms: &platforms,
         args: &args.run,
         success: "Everything is as the manifest says.",
+        upgrades: true,
     };
     execution.ask_and_run(&plan, "Apply this plan?").await
 }

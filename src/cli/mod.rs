@@ -24,6 +24,7 @@ mod send;
 mod status;
 mod supervise;
 mod terminal;
+mod upgrade;
 mod validate;
 mod watch;
 mod watch_lines;
@@ -152,6 +153,8 @@ enum Command {
     Send(send::SendArgs),
     /// Send a signal to a running service
     Signal(send::SignalArgs),
+    /// Let this gabion supervise a sandbox that another version has started
+    Upgrade(upgrade::UpgradeArgs),
     /// Remove everything that carries this stack's mark
     Destroy(destroy::DestroyArgs),
     /// Show the platforms and what each can honour
@@ -176,6 +179,7 @@ impl Command {
                 | Self::Restart(_)
                 | Self::Send(_)
                 | Self::Signal(_)
+                | Self::Upgrade(_)
                 | Self::Destroy(_)
         )
     }
@@ -225,6 +229,7 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
         Command::Restart(args) => context.block_on(control::restart(context, &args)),
         Command::Send(args) => context.block_on(send::send(context, &args)),
         Command::Signal(args) => context.block_on(send::signal(context, &args)),
+        Command::Upgrade(args) => context.block_on(upgrade::run(context, &args)),
         Command::Destroy(args) => context.block_on(destroy::run(context, &args)),
     }
 }

@@ -146,6 +146,7 @@ pub async fn apply(
         platforms: &platforms,
         args,
         success: "Everything is as the plan says.",
+        upgrades: true,
     };
     execution.ask_and_run(&plan, "Apply this plan?").await
 }

@@ -93,6 +93,8 @@ pub struct Execution<'a> {
     pub args: &'a RunArgs,
     /// Printed when everything was done: `Everything is as the manifest says.`
     pub success: &'a str,
+    /// Whether older supervisors make way for this gabion first.
+    pub upgrades: bool,
 }
 
 impl Execution<'_> {
@@ -108,13 +110,29 @@ impl Execution<'_> {
             ))?;
         }
         if plan.is_empty() && !self.args.json {
+            self.upgrade_outdated().await?;
             return Ok(verdict(plan));
         }
         if !self.args.yes && !confirm(question).await? {
             say(format_args!("Nothing was changed."));
             return Ok(ExitCode::FAILURE);
         }
+        self.upgrade_outdated().await?;
         self.run(plan).await
+    }
+
+    /// Lets this gabion supervise what an older one does, where that belongs to the command.
+    async fn upgrade_outdated(&self) -> Result<()> {
+        if !self.upgrades {
+            return Ok(());
+        }
+        for (sandbox, done) in self.platforms.upgrade_outdated().await? {
+            say(format_args!(
+                "{sandbox}: supervised by gabion {}, before by {}; its services were not touched",
+                done.to, done.from
+            ));
+        }
+        Ok(())
     }
 
     /// Carries out `plan` without a question.

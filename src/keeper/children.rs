@@ -35,6 +35,8 @@ struct Note {
 #[derive(Debug)]
 pub(super) struct Children {
     hello: Hello,
+    /// The folder that children see as `/`.
+    root: OwnedFd,
     terms: Terms,
     children: BTreeMap<ChildId, Child>,
     notes: BTreeMap<String, Note>,
@@ -49,6 +51,7 @@ impl Children {
     pub(super) fn new(hello: Hello, terms: Terms) -> io::Result<Self> {
         Ok(Self {
             hello,
+            root: std::fs::File::open("/")?.into(),
             terms,
             children: BTreeMap::new(),
             notes: BTreeMap::new(),
@@ -62,7 +65,8 @@ impl Children {
     /// Begins to serve a supervisor, in the place of the one before: tells it all there is.
     pub(super) fn connect(&mut self, socket: OwnedFd) -> io::Result<()> {
         let mut channel = Channel::new(socket)?;
-        channel.send(&Answer::Hello(self.hello.clone()), Vec::new())?;
+        let root = vec![self.root.try_clone()?];
+        channel.send(&Answer::Hello(self.hello.clone()), root)?;
         for (id, child) in &self.children {
             channel.send(&Answer::Child(held(*id, child)), descriptors(child)?)?;
         }

@@ -62,6 +62,8 @@ impl std::fmt::Debug for Keeper {
 pub struct Legacy {
     /// Who keeps.
     pub hello: Hello,
+    /// The folder that children see as `/`.
+    pub root: OwnedFd,
     /// The children that live, or whose end nobody has seen yet.
     pub children: Vec<Child>,
     /// The notes by key, with their descriptors.
@@ -133,7 +135,7 @@ impl Keeper {
         loop {
             while let Some((answer, descriptors)) = line.channel.next()? {
                 match answer {
-                    Answer::Hello(said) => hello = Some(said),
+                    Answer::Hello(said) => hello = Some((said, descriptors.into_iter().next())),
                     Answer::Child(held) => {
                         children.push(self.child(self.0.told(held, descriptors)))
                     }
@@ -146,9 +148,10 @@ impl Keeper {
                         }
                     }
                     Answer::Told => {
-                        let hello = hello.ok_or(io::ErrorKind::InvalidData)?;
+                        let (hello, root) = hello.ok_or(io::ErrorKind::InvalidData)?;
                         return Ok(Legacy {
                             hello,
+                            root: root.ok_or(io::ErrorKind::InvalidData)?,
                             children,
                             notes,
                         });

@@ -131,7 +131,7 @@ pub(super) fn run(dir: &Path, remote: Option<Remote>) -> Result<(), KeepError> {
 /// Namespaces for the services, as far as they are wanted and can be had.
 fn enclose(settings: &Settings, files: Rlimit) -> Result<(Option<Init>, Hello), KeepError> {
     let mut hello = Hello {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        version: super::version().to_owned(),
         pid: std::process::id(),
         run: format!("{:016x}", fastrand::u64(..)),
         strict: true,

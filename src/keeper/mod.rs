@@ -12,6 +12,7 @@ mod init;
 mod keep;
 mod launch;
 mod program;
+mod version;
 mod wire;
 
 #[cfg_attr(not(target_os = "linux"), path = "no_enclosure.rs")]
@@ -34,6 +35,7 @@ pub use keep::{Inherited, KeepError, Remote};
 pub(crate) use launch::READY;
 pub use launch::{LaunchError, launch};
 pub(crate) use os::SocketPath;
+pub use version::{is_newer, version};
 pub use wire::{ChildId, End, Hello, Identity, Obstacle, Spawn, Stream};
 
 /// Keeps the sandbox in `dir` until its supervisor was told to end, and has.

@@ -119,7 +119,7 @@ pub enum Stream {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
-    /// The first on each connection.
+    /// The first on each connection. Its descriptor: the folder that children see as `/`.
     Hello(Hello),
     /// One child that lives, or whose end nobody has seen yet. Descriptors as in [`Held`].
     Child(Held),

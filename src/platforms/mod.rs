@@ -107,6 +107,17 @@ pub trait Act: Observe {
         Err(not_supported("sending signals"))
     }
 
+    /// Lets this program supervise the sandbox, whose services are not touched.
+    async fn upgrade(&self, sandbox: &SandboxName) -> Result<Upgraded> {
+        let _ = sandbox;
+        Err(not_supported("upgrading"))
+    }
+
+    /// Does so with every sandbox that an older version supervises.
+    async fn upgrade_outdated(&self) -> Result<Vec<(SandboxName, Upgraded)>> {
+        Ok(Vec::new())
+    }
+
     /// Removes what interrupted work has left behind. To be called while nobody else works on the
     /// stack.
     async fn tidy(&self) -> Result<()> {
@@ -120,6 +131,15 @@ pub trait Act: Observe {
 
 fn not_supported(what: &str) -> PlatformError {
     PlatformError::new(format!("this platform does not support {what}"))
+}
+
+/// The versions before and after an upgrade.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upgraded {
+    /// What has supervised the sandbox.
+    pub from: String,
+    /// What supervises it now.
+    pub to: String,
 }
 
 /// Where a long action tells how far it has come.
@@ -220,6 +240,15 @@ impl Platforms {
         }
         self.placement.extend(placement);
         Ok(observed)
+    }
+
+    /// [`Act::upgrade_outdated`] on all platforms.
+    pub async fn upgrade_outdated(&self) -> Result<Vec<(SandboxName, Upgraded)>> {
+        let mut upgraded = Vec::new();
+        for platform in self.by_name.values() {
+            upgraded.extend(platform.upgrade_outdated().await?);
+        }
+        Ok(upgraded)
     }
 
     /// [`Act::tidy`] on all platforms.

@@ -286,6 +286,21 @@ impl Client {
         Ok(receiver)
     }
 
+    /// Lets another program supervise the sandbox; answers once that serves. Should it not come up, the
+    /// one before does again, and tells its own version.
+    pub async fn upgrade(&self, program: &Path) -> Result<HealthReport> {
+        let before = self.health().await?.pid;
+        let body = serde_json::json!({ "program": program });
+        once::<serde_json::Value>(self.request(Method::POST, "/v1/upgrade").json(&body)).await?;
+        loop {
+            // The successor answers at the same socket.
+            let now = self.health().await?;
+            if now.pid != before {
+                return Ok(now);
+            }
+        }
+    }
+
     /// Stops every service and the supervisor; answers when the services are gone.
     pub async fn shutdown(&self) -> Result<()> {
         let request = self.request(Method::POST, "/v1/shutdown");

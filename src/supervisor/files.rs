@@ -9,10 +9,13 @@ mod tree;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
+#[cfg(test)]
 use std::path::Path;
 
 use jiff::Timestamp;
-use rustix::fs::{FileType, Mode, OFlags, Stat, fstat};
+#[cfg(test)]
+use rustix::fs::Mode;
+use rustix::fs::{FileType, OFlags, Stat, fstat};
 use rustix::io::Errno;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -126,7 +129,13 @@ impl<'a> Wanted<'a> {
 }
 
 impl Root {
-    /// The files below this folder; `/` for those of the machine.
+    /// The files below this folder.
+    pub(super) fn new(dir: OwnedFd) -> Self {
+        Self(dir)
+    }
+
+    /// The files below the folder at this path.
+    #[cfg(test)]
     pub(super) fn open(dir: &Path) -> io::Result<Self> {
         let flags = os::LOOK | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Self(rustix::fs::open(dir, flags, Mode::empty())?))

@@ -28,7 +28,7 @@ use super::processes::{self, EntryNote};
 use super::sandbox::{self, Sandbox};
 use super::spawn::Base;
 use super::store::Store;
-use crate::keeper::{Inherited, Keeper, Legacy, READY, SOCKET, Superior};
+use crate::keeper::{Child, Inherited, Keeper, READY, SOCKET, Superior};
 use crate::model::ServiceName;
 
 /// How long open connections are given to take their last answer.
@@ -132,14 +132,14 @@ async fn supervise(
         FolderWatch::new(store.dir()).map_err(at("the sandbox's folder cannot be watched"))?;
     let logs = LogEngine::start(store.dir(), inherited.logs).map_err(at("the logs"))?;
     let sandbox = Sandbox::new(store, base, keeper.clone(), legacy.hello.clone(), logs);
-    let (inheritances, entries) = inheritances(legacy);
+    let root = Root::new(legacy.root);
+    let (inheritances, entries) = inheritances(legacy.notes, legacy.children);
     sandbox
         .load(inheritances, entries)
         .map_err(at("the definitions cannot be read"))?;
     let callers = attach::bind(sandbox.store.dir()).map_err(at("the socket for exec"))?;
     tokio::spawn(attach::serve(callers, sandbox.clone()));
     let closed = sandbox.closed.clone();
-    let root = Root::open(Path::new("/")).map_err(at("the root folder"))?;
     let router = api::router(sandbox.clone(), root);
     let mut address = None;
     let remote = match inherited.tcp {
@@ -167,6 +167,8 @@ async fn supervise(
         () = keeper.lost() => return after_keeper(&sandbox).await,
         program = sandbox.handed_over() => {
             superior.hand_over_to(program).map_err(at("the keeper"))?;
+            sandbox.closed.cancel();
+            let _ = tokio::time::timeout(LAST_ANSWERS, serving).await;
             return Err(ServeError::HandedOver);
         }
     }
@@ -198,10 +200,13 @@ async fn supervise(
 }
 
 /// What earlier supervisors of this keeper have left, by service, and about processes.
-fn inheritances(legacy: Legacy) -> (BTreeMap<ServiceName, Inheritance>, Vec<EntryNote>) {
+fn inheritances(
+    notes: BTreeMap<String, (String, Vec<OwnedFd>)>,
+    children: Vec<Child>,
+) -> (BTreeMap<ServiceName, Inheritance>, Vec<EntryNote>) {
     let mut entries = Vec::new();
     let mut found: BTreeMap<ServiceName, Inheritance> = BTreeMap::new();
-    for (key, (note, descriptors)) in legacy.notes {
+    for (key, (note, descriptors)) in notes {
         if let Some(name) = sandbox::of_socket_key(&key) {
             found.entry(name).or_default().notify = descriptors.into_iter().next();
             continue;
@@ -219,7 +224,7 @@ fn inheritances(legacy: Legacy) -> (BTreeMap<ServiceName, Inheritance>, Vec<Entr
             Err(error) => tracing::error!(service = %name, %error, "a note cannot be read"),
         }
     }
-    for child in legacy.children {
+    for child in children {
         match sandbox::of_key(&child.key) {
             Some(name) => found.entry(name).or_default().children.push(child),
             // Of a request that nobody waits for any more.

@@ -135,3 +135,41 @@ async fn a_supervisor_killed_again_and_again_loses_and_doubles_no_line() {
         assert_eq!(rig.get(name).await.pid, pid);
     }
 }
+
+/// Another program that says it is another version.
+fn other_version(dir: &std::path::Path, version: &str) -> std::path::PathBuf {
+    let mut program = std::fs::read(EXE).unwrap();
+    let marked = concat!("gabion version ", env!("CARGO_PKG_VERSION"));
+    let at = memchr::memmem::find(&program, marked.as_bytes()).unwrap();
+    let number = at + marked.len() - version.len();
+    program[number..at + marked.len()].copy_from_slice(version.as_bytes());
+    let path = dir.join("gabion");
+    std::fs::write(&path, program).unwrap();
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&path, executable).unwrap();
+    path
+}
+
+#[tokio::test]
+async fn another_version_takes_over_without_touching_the_services() {
+    let rig = Rig::new().await;
+    let web = rig.run("web", &exec(&["sleep", "600"])).await;
+    let temp = tempfile::tempdir().unwrap();
+    let newer = other_version(temp.path(), "9.9.9");
+    let health = rig.client.upgrade(&newer).await.unwrap();
+    assert_eq!(
+        (health.version.as_str(), health.keeper_pid),
+        ("9.9.9", Some(rig.keeper))
+    );
+    assert_ne!(health.pid, rig.pid);
+    assert_eq!(rig.get("web").await.pid, web.pid);
+    // One that does not come up leaves the place to the one before.
+    let broken = temp.path().join("broken");
+    std::fs::write(&broken, "#!/bin/sh\nexit 1\n").unwrap();
+    std::fs::set_permissions(&broken, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let health = rig.client.upgrade(&broken).await.unwrap();
+    assert_eq!(health.version, env!("CARGO_PKG_VERSION"));
+    assert_eq!(rig.get("web").await.pid, web.pid);
+    let nothing = rig.client.upgrade(&temp.path().join("nothing")).await;
+    assert_eq!(nothing.unwrap_err().status, Some(400));
+}

@@ -24,7 +24,9 @@ use crate::model::{
     ObservedService, SandboxName, SandboxSpec, SandboxState, Secrets, ServiceAddress, ServiceName,
     ServiceSpec, ServiceState,
 };
-use crate::platforms::{Act, LogLine, LogQuery, Observe, PlatformError, Progress, Result};
+use crate::platforms::{
+    Act, LogLine, LogQuery, Observe, PlatformError, Progress, Result, Upgraded,
+};
 use crate::supervisor::{self, Client, ClientError, ServiceObject, Until};
 pub use capabilities::capabilities;
 use folder::{Folder, Stacks};
@@ -279,6 +281,41 @@ impl Act for Local {
         // Held until the folder is gone: no supervisor may come up in between.
         let _occupied = self.occupy(&folder).await?;
         self.stacks.delete(&self.stack, sandbox)
+    }
+
+    async fn upgrade(&self, sandbox: &SandboxName) -> Result<Upgraded> {
+        let client = self.client(sandbox)?;
+        let from = client.health().await.map_err(refused)?.version;
+        let to = client
+            .upgrade(&self.program)
+            .await
+            .map_err(refused)?
+            .version;
+        if to != keeper::version() {
+            return Err(PlatformError::new(format!(
+                "gabion {} did not come up in `{sandbox}`: {to} goes on, its services untouched",
+                keeper::version(),
+            )));
+        }
+        Ok(Upgraded { from, to })
+    }
+
+    async fn upgrade_outdated(&self) -> Result<Vec<(SandboxName, Upgraded)>> {
+        let mut upgraded = Vec::new();
+        for (sandbox, folder) in self.stacks.sandboxes(&self.stack)? {
+            let Some(client) = open(&folder)? else {
+                continue;
+            };
+            // One that does not answer is told of when it is observed.
+            let Ok(health) = client.health().await else {
+                continue;
+            };
+            if keeper::is_newer(keeper::version(), &health.version) {
+                let done = self.upgrade(&sandbox).await?;
+                upgraded.push((sandbox, done));
+            }
+        }
+        Ok(upgraded)
     }
 
     async fn tidy(&self) -> Result<()> {

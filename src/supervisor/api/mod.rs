@@ -16,6 +16,7 @@ mod request;
 mod services;
 mod store;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -23,10 +24,11 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use self::openapi::{Operation, Routes};
+use self::request::Payload;
 use super::client::HealthReport;
 use super::files::Root;
 use super::keyvalue::KeyValues;
@@ -94,12 +96,42 @@ fn own(routes: Routes) -> Routes {
             Operation::new("shutdown", "supervisor", "Stop every service and end")
                 .answer::<Done>(200, "Every service is down; the supervisor ends"),
         )
+        .post(
+            "/v1/upgrade",
+            upgrade,
+            Operation::new("upgrade", "supervisor", "Let another program supervise the sandbox")
+                .text("The services go on as they are. Should the program not come up, this one does again.")
+                .body::<Upgrade>()
+                .answer::<Done>(200, "This supervisor is about to end")
+                .error(400, "The program cannot be executed"),
+        )
         .get(
             "/v1/openapi.json",
             || async { Json(document()) },
             Operation::new("openapi", "supervisor", "This document")
                 .answer::<Value>(200, "An OpenAPI 3.1 document"),
         )
+}
+
+/// The program that is to supervise the sandbox from now on.
+#[derive(Deserialize, JsonSchema)]
+struct Upgrade {
+    /// The path of its file, absolute.
+    program: PathBuf,
+}
+
+async fn upgrade(State(api): Shared, Payload(body): Payload) -> Answer<Json<Done>> {
+    let Upgrade { program } = serde_json::from_slice(&body)
+        .map_err(|error| Refusal::invalid(format!("the body: {error}")))?;
+    let executable = rustix::fs::access(&program, rustix::fs::Access::EXEC_OK).is_ok();
+    if !program.is_absolute() || !program.is_file() || !executable {
+        let shown = program.display();
+        return Err(Refusal::invalid(format!(
+            "`{shown}` is not the path of a program"
+        )));
+    }
+    api.sandbox.hand_over(program);
+    Ok(DONE)
 }
 
 /// What a change without anything to show is answered with.
@@ -135,7 +167,7 @@ async fn health(State(api): Shared) -> Json<HealthReport> {
     let hello = &api.sandbox.hello;
     Json(HealthReport {
         ok: true,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        version: crate::keeper::version().to_owned(),
         pid: std::process::id(),
         keeper_pid: Some(hello.pid),
         isolation: Some(match hello.strict {

@@ -1,0 +1,36 @@
+//! `gabion upgrade SANDBOX`: let this gabion supervise a sandbox that another one has started.
+
+use std::process::ExitCode;
+
+use super::context::{Context, print};
+use super::error::Result;
+use crate::model::SandboxName;
+
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  gabion upgrade web
+  gabion upgrade web data
+
+Its services are not touched: they keep running, with the same pids. An apply
+does the same by itself where an older gabion supervises a sandbox.")]
+pub struct UpgradeArgs {
+    /// The sandboxes
+    #[arg(value_name = "SANDBOX", required = true, add = super::address::sandbox_completer())]
+    sandboxes: Vec<SandboxName>,
+}
+
+pub async fn run(context: &Context, args: &UpgradeArgs) -> Result<ExitCode> {
+    let (loaded, desired) = context.load_stack()?;
+    let mut platforms = context.platforms(&loaded, &desired.stack)?;
+    let observed = context.observe(&mut platforms, &desired).await?;
+    let addresses: Vec<_> = args.sandboxes.iter().cloned().map(Into::into).collect();
+    super::address::resolve(&addresses, &desired, &observed)?;
+    for sandbox in &args.sandboxes {
+        let upgraded = platforms.of(sandbox)?.upgrade(sandbox).await?;
+        print(&format!(
+            "{sandbox}: supervised by gabion {}, before by {}\n",
+            upgraded.to, upgraded.from
+        ))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
