@@ -241,7 +241,9 @@ async fn the_next_supervisor_knows_the_groups_of_a_killed_one() {
     assert_eq!(group_of(pid, "memory"), group);
     in_time(client.stop(&named("web"))).await.unwrap();
     assert!(!alive(pid) && !group.exists());
+    let successor = client.health().await.unwrap().pid;
     client.shutdown().await.unwrap();
+    gone(successor).await;
     assert!(!group.parent().unwrap().exists());
 }
 

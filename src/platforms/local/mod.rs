@@ -262,8 +262,9 @@ impl Act for Local {
     async fn stop_sandbox(&self, sandbox: &SandboxName) -> Result<()> {
         let folder = self.folder(sandbox);
         if let Some(client) = open(&folder)? {
-            return client.shutdown().await.map_err(refused);
+            client.shutdown().await.map_err(refused)?;
         }
+        // A start that follows at once must not meet the keeper that is about to end.
         if folder.path().exists() {
             drop(self.occupy(&folder).await?);
         }
