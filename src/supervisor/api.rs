@@ -17,12 +17,19 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
+use super::container::{self, EngineError};
 use super::logs::{Follower, show_line};
 use super::owner::{Await, Control, Origin, Refusal};
 use super::sandbox::{Handle, Sandbox};
 use super::{signal, wire};
 use crate::model::{Isolation, Secrets, ServiceName};
 use crate::platforms::LogQuery;
+
+/// How long a command in a container may run, if nobody says (protocol page iris, §4.5).
+const EXEC_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long it may run, whoever says (protocol page iris, §5).
+const EXEC_MOST: Duration = Duration::from_secs(3600);
 
 type Shared = State<Arc<Sandbox>>;
 type Answer<T = Response> = Result<T, Refusal>;
@@ -39,6 +46,7 @@ pub(super) fn router(sandbox: Arc<Sandbox>) -> Router {
         .route("/v1/services/{name}/restart", post(restart))
         .route("/v1/services/{name}/signal", post(send_signal))
         .route("/v1/services/{name}/logs", get(logs))
+        .route("/v1/services/{name}/exec", post(exec))
         .fallback(|| async { Refusal::new(404, "not_found", "there is no such route") })
         .method_not_allowed_fallback(|| async {
             Refusal::new(405, "method_not_allowed", "this route has other methods")
@@ -247,6 +255,82 @@ async fn send_signal(
     let send = |reply| Control::Signal { signal, reply };
     handle.ask(send).await?;
     Ok(shown(&handle))
+}
+
+/// Runs a command in the container of a service (protocol page iris, §4.5).
+async fn exec(
+    State(sandbox): Shared,
+    Name(name): Name,
+    Payload(body): Payload,
+) -> Answer<Json<Value>> {
+    let handle = find(&sandbox, &name)?;
+    let name = service_name(&name)?;
+    let request = exec_request(&object_body(&body)?)?;
+    let object = handle.object.borrow().clone();
+    if !object.container {
+        let text = format!("`{name}` does not run in a container");
+        return Err(Refusal::new(409, "not_a_container", text));
+    }
+    if object.running_revision.is_none() {
+        return Err(Refusal::not_running(&name));
+    }
+    let (engine, id) = container::find_running(&sandbox.engine, sandbox.store.dir(), &name)
+        .await
+        .map_err(|error| exec_refused(&name, &error))?;
+    let begun = std::time::Instant::now();
+    let ran = container::run(&engine, &id, request.argv, request.limit)
+        .await
+        .map_err(|error| exec_refused(&name, &error))?;
+    let mut answer = json!({
+        "stdout": String::from_utf8_lossy(&ran.stdout),
+        "stderr": String::from_utf8_lossy(&ran.stderr),
+        "exit_code": ran.code,
+        "ok": ran.code == 0,
+        "duration_ms": u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+    });
+    for (key, set) in [("timed_out", ran.timed_out), ("truncated", ran.truncated)] {
+        if set {
+            answer[key] = Value::Bool(true);
+        }
+    }
+    Ok(Json(answer))
+}
+
+struct ExecRequest {
+    argv: Vec<String>,
+    limit: Duration,
+}
+
+fn exec_request(body: &Map<String, Value>) -> Result<ExecRequest, Refusal> {
+    let argv = match body.get("cmd") {
+        Some(Value::Array(argv)) => argv.iter().map(Value::as_str).collect::<Option<Vec<_>>>(),
+        Some(Value::String(line)) => Some(vec!["/bin/sh", "-c", line]),
+        _ => None,
+    };
+    let argv = argv.filter(|argv| !argv.is_empty() && argv.iter().all(|arg| !arg.contains('\0')));
+    let argv = argv.ok_or_else(|| Refusal::invalid("`cmd` must be a list of strings"))?;
+    let limit = match body.get("timeout_secs") {
+        None | Some(Value::Null) => EXEC_LIMIT,
+        Some(seconds) => seconds
+            .as_f64()
+            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+            .filter(|limit| !limit.is_zero())
+            .ok_or_else(|| Refusal::invalid("`timeout_secs` must be a number above 0"))?,
+    };
+    Ok(ExecRequest {
+        argv: argv.into_iter().map(str::to_owned).collect(),
+        limit: limit.min(EXEC_MOST),
+    })
+}
+
+fn exec_refused(name: &ServiceName, error: &EngineError) -> Refusal {
+    match error {
+        // Ended a moment ago, or paused by hand.
+        EngineError::Refused {
+            status: 404 | 409, ..
+        } => Refusal::not_running(name),
+        _ => Refusal::internal(error.to_string()),
+    }
 }
 
 #[derive(Deserialize)]

@@ -9,11 +9,14 @@ mod api;
 mod aside;
 mod cgroup;
 mod client;
+mod container;
 mod folder;
+mod live;
 pub mod logs;
 mod occupy;
 mod owner;
 mod policy;
+mod port;
 mod probe;
 mod process;
 mod sandbox;
@@ -36,8 +39,11 @@ use std::process::ExitCode;
 
 pub use cgroup::{LimitSupport, limit_support};
 pub use client::{Client, ClientError, HealthReport, Until};
+pub use container::{EngineError, EngineSettings, probe_engine};
 pub use occupy::{Occupied, is_occupied, occupy};
-pub use stored::{exec_attached, kill_leftovers, stored_logs, stored_services};
+pub use stored::{
+    clear_orphans, exec_attached, exec_in_service, kill_leftovers, stored_logs, stored_services,
+};
 pub use wire::{ServiceObject, Status};
 
 /// Runs the supervisor of the sandbox kept in `dir` until SIGTERM, SIGINT or a shutdown request. To be

@@ -10,6 +10,7 @@ use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::container::{self, EngineSettings};
 use super::logs::LogEngine;
 use super::os;
 use super::owner::{Await, Control, Inheritance, Origin, Owner, Refusal};
@@ -79,6 +80,8 @@ pub(super) fn of_key(key: &str) -> Option<ServiceName> {
 pub(super) struct Sandbox {
     pub store: Store,
     pub base: Base,
+    /// Where container engines are looked for.
+    pub engine: EngineSettings,
     /// Executes, and holds what outlives this process.
     pub keeper: Keeper,
     /// Who the keeper is.
@@ -101,7 +104,7 @@ pub(super) struct Sandbox {
 impl Sandbox {
     pub(super) fn new(
         store: Store,
-        base: Base,
+        (base, engine): (Base, EngineSettings),
         keeper: Keeper,
         hello: Hello,
         logs: LogEngine,
@@ -109,6 +112,7 @@ impl Sandbox {
         Arc::new(Self {
             store,
             base,
+            engine,
             keeper,
             hello,
             logs,
@@ -206,6 +210,8 @@ impl Sandbox {
                 });
             }
             self.keeper.forget(&key(&name));
+            let sandbox = self.clone();
+            tokio::spawn(async move { sandbox.clear_container(&name).await });
         }
         Ok(())
     }
@@ -226,6 +232,16 @@ impl Sandbox {
         handle
     }
 
+    /// Removes the container of a service that nobody drives any more.
+    pub(super) async fn clear_container(&self, name: &ServiceName) {
+        if self.store.has_containers()
+            && let Err(error) =
+                container::remove_service(&self.engine, self.store.dir(), name).await
+        {
+            tracing::error!(service = %name, %error, "its container is not cleared");
+        }
+    }
+
     /// After the owner of a service has panicked: clears what it left running, and makes another one
     /// that shows the service as failed.
     pub(super) async fn replace_owner(self: Arc<Self>, name: ServiceName) {
@@ -237,6 +253,7 @@ impl Sandbox {
                 tracing::error!(service = %name, %error, "what it left running is not cleared");
             }
         }
+        self.clear_container(&name).await;
         let cleared = self.store.clear_running(&name);
         match cleared.and_then(|()| self.store.load()) {
             Ok(mut records) => {

@@ -7,14 +7,15 @@ use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 
+use super::container::{self, EngineError};
 use super::spawn::Prepared;
 use super::store::{Record, Store};
 use super::{logs, serve};
 use crate::model::{
-    Definition, ObservedService, Program, SandboxSpec, Secrets, ServiceKind, ServiceName,
-    ServiceSpec, ServiceState,
+    Definition, ObservedService, Program, SandboxName, SandboxSpec, Secrets, ServiceKind,
+    ServiceName, ServiceSpec, ServiceState,
 };
-use crate::platforms::{LogLine, LogQuery};
+use crate::platforms::{LogLine, LogQuery, Streams};
 
 /// The services defined in `dir`, none of which runs.
 pub fn stored_services(dir: &Path) -> io::Result<BTreeMap<ServiceName, ObservedService>> {
@@ -54,9 +55,63 @@ pub fn stored_logs(
     logs::read(dir, service, query)
 }
 
-/// Kills what a supervisor that was itself killed has left behind.
+/// Kills what a supervisor that was itself killed has left behind, and removes its containers.
 pub async fn kill_leftovers(dir: &Path) -> io::Result<()> {
-    serve::kill_leftovers(&Store::at(dir)?).await
+    let store = Store::at(dir)?;
+    serve::kill_leftovers(&store).await?;
+    if !store.has_containers() {
+        return Ok(());
+    }
+    match container::clear_all(&serve::engine_settings(), store.dir()).await {
+        // An engine that is not there any more runs nothing either.
+        Err(error @ EngineError::None(_)) => {
+            tracing::warn!(%error, "containers are not looked for");
+            Ok(())
+        }
+        other => other.map_err(io::Error::other),
+    }
+}
+
+/// Removes the containers of sandboxes of `stack` that are not there any more: `known` are those
+/// that are, below `root`. Without an engine there is nothing to be removed.
+pub async fn clear_orphans(root: &Path, stack: &str, known: &[SandboxName]) -> io::Result<()> {
+    match container::clear_stack(&serve::engine_settings(), root, stack, known).await {
+        Err(EngineError::None(_)) => Ok(()),
+        other => other.map_err(io::Error::other),
+    }
+}
+
+/// Runs `argv` as a service would run it: with its user, environment and folder; in its container if
+/// it has one. A container's command gets `streams`, any other this process's own. The exit code is
+/// as [`exec_attached`] tells it.
+pub async fn exec_in_service(
+    dir: &Path,
+    service: &ServiceName,
+    argv: &[String],
+    secrets: &Secrets,
+    streams: Streams,
+) -> io::Result<i32> {
+    let store = Store::at(dir)?;
+    let record = store.load()?.remove(service);
+    let missing = || io::Error::other(format!("there is no service `{service}`"));
+    let mut spec = record.ok_or_else(missing)?.definition;
+    if spec.container {
+        let settings = serve::engine_settings();
+        let ran = container::exec_attached(&settings, store.dir(), service, argv.to_vec(), streams);
+        return ran.await.map_err(io::Error::other);
+    }
+    spec.program = program(argv)?;
+    run_attached(&store, spec, secrets).await
+}
+
+fn program(argv: &[String]) -> io::Result<Program> {
+    let [cmd, args @ ..] = argv else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    Ok(Program::Exec {
+        cmd: cmd.clone(),
+        args: args.to_vec(),
+    })
 }
 
 /// Runs `argv` where the services of the sandbox in `dir` run, with this process's own standard
@@ -68,20 +123,17 @@ pub async fn exec_attached(
     argv: &[String],
     secrets: &Secrets,
 ) -> io::Result<i32> {
-    let [cmd, args @ ..] = argv else {
-        return Err(io::ErrorKind::InvalidInput.into());
-    };
-    let program = Program::Exec {
-        cmd: cmd.clone(),
-        args: args.to_vec(),
-    };
-    let mut spec = ServiceSpec::new(program);
+    let mut spec = ServiceSpec::new(program(argv)?);
     spec.env.clone_from(&sandbox.env);
     spec.secrets.clone_from(&sandbox.secrets);
+    run_attached(&Store::at(dir)?, spec, secrets).await
+}
+
+async fn run_attached(store: &Store, mut spec: ServiceSpec, secrets: &Secrets) -> io::Result<i32> {
     if let Ok(term) = std::env::var("TERM") {
         spec.env.entry("TERM".to_owned()).or_insert(term);
     }
-    let base = serve::base(&Store::at(dir)?)?;
+    let base = serve::base(store)?;
     let prepared = Prepared::new(&spec, secrets, &base).map_err(io::Error::other)?;
     let mut command = prepared.attached();
     command.stdin(Stdio::inherit());

@@ -30,8 +30,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use self::miss::{Answers, Miss};
 use self::notify::Note;
-use super::spawn::Prepared;
-use crate::keeper::Keeper;
+use super::live::Inside;
 use crate::model::{Health, HumanDuration, Probe, Secrets, show_duration};
 
 pub(super) use self::check::check;
@@ -82,12 +81,10 @@ pub(super) struct Begin {
 
 /// What probes are made with.
 pub(super) struct Means {
-    /// Executes probing programs.
-    pub keeper: Keeper,
-    /// The main process.
+    /// The main process; 0 if it is not known.
     pub pid: u32,
-    /// What a probing program is run with.
-    pub prepared: Arc<Prepared>,
+    /// Where probing programs are run.
+    pub inside: Inside,
     /// Whether the text of a log probe has been seen.
     pub seen: watch::Receiver<bool>,
     /// Where the service notifies, if it does.
@@ -309,12 +306,7 @@ impl Task {
                 asked.await.unwrap_or_else(|_| Err(self.no_answer()))
             }
             // It keeps to the limit itself, so that what was said until then is told.
-            Probe::Exec { argv } => {
-                let Means {
-                    keeper, prepared, ..
-                } = &self.means;
-                exec::attempt(keeper, prepared, argv, answers, limit).await
-            }
+            Probe::Exec { argv } => exec::attempt(&self.means.inside, argv, answers, limit).await,
             // There is nothing to ask: it is waited for.
             Probe::Log { contains } => {
                 self.line(contains, self.means.seen.clone()).await;
