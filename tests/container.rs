@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use common::Project;
 use gabion::model::{
-    HumanDuration, Probe, Program, RestartPolicy, ServiceKind, ServiceSpec, ServiceState, Stop,
+    HttpProbe, HumanDuration, Probe, Program, RestartPolicy, ServiceKind, ServiceSpec,
+    ServiceState, Stop,
 };
 use gabion::supervisor::{Status, kill_leftovers};
 use rig::{Rig, alive, exec, exit_of, free_port, gone, health, kill, millis, named, need, shell};
@@ -279,10 +280,7 @@ async fn needs_and_probes_work_across_containers_and_processes() {
     rig.put("db", &db).await;
     let mut api = web(port);
     api.needs = vec![need("db")];
-    api.health = health(Probe::Http {
-        port,
-        path: "/".to_owned(),
-    });
+    api.health = health(Probe::Http(HttpProbe::new(port, "/")));
     api.program = Program::Shell {
         command: format!("echo hi > /srv/index.html; exec httpd -f -p 127.0.0.1:{port} -h /srv"),
     };
@@ -386,8 +384,7 @@ async fn a_killed_supervisor_costs_neither_the_container_nor_a_line() {
     short.restart.policy = RestartPolicy::No;
     rig.run("short", &short).await;
     rig.lines("short", 1).await;
-    kill(rig.pid, Signal::KILL);
-    gone(rig.pid).await;
+    kill(rig.pid, Signal::STOP);
     let id = containers(&rig)
         .into_iter()
         .find(|id| docker(&["inspect", id, "--format", "{{.Name}}"]).contains("-short-"));
@@ -400,16 +397,44 @@ async fn a_killed_supervisor_costs_neither_the_container_nor_a_line() {
     assert_eq!(containers(&rig), Vec::<String>::new());
 }
 
+fn keeper_of(rig: &Rig) -> u32 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", rig.pid)).unwrap();
+    let (_, rest) = stat.rsplit_once(") ").unwrap();
+    rest.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+/// Kills keeper and supervisor, so that neither can see to what the other leaves.
+async fn kill_all(rig: &Rig) {
+    let keeper = keeper_of(rig);
+    kill(rig.pid, Signal::STOP);
+    kill(keeper, Signal::KILL);
+    gone(keeper).await;
+    kill(rig.pid, Signal::KILL);
+    gone(rig.pid).await;
+}
+
+#[tokio::test]
+#[ignore = "needs a container engine: .ci/engine"]
+async fn with_the_keeper_its_containers_die() {
+    let rig = Rig::new().await;
+    let object = rig.run("web", &contained(exec(&["sleep", "1000"]))).await;
+    kill(keeper_of(&rig), Signal::KILL);
+    gone(object.pid.unwrap()).await;
+    gone(rig.pid).await;
+    assert_eq!(containers(&rig), Vec::<String>::new());
+}
+
 #[tokio::test]
 #[ignore = "needs a container engine: .ci/engine"]
 async fn orphans_are_removed() {
-    let mut rig = Rig::new().await;
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().to_owned();
+    let mut rig = Rig::at(&dir).await;
     for name in ["kept", "stopped", "changed"] {
         rig.run(name, &contained(exec(&["sleep", "1000"]))).await;
     }
     assert_eq!(containers(&rig).len(), 3);
-    kill(rig.pid, Signal::KILL);
-    gone(rig.pid).await;
+    kill_all(&rig).await;
     // While nobody looked, one was no longer wanted and one became another.
     let edit = |name: &str, from: &str, to: &str| {
         let path = rig.dir().join(format!("services/{name}.json"));
@@ -420,15 +445,14 @@ async fn orphans_are_removed() {
     edit("stopped", "\"goal\": \"running\"", "\"goal\": \"stopped\"");
     edit("changed", "1000", "2000");
     let before = containers(&rig);
-    rig.relaunch(Signal::KILL).await;
+    rig = Rig::at(&dir).await;
     rig.until_state("changed", ServiceState::Running).await;
     rig.until_state("kept", ServiceState::Running).await;
     let after = containers(&rig);
     assert_eq!(after.len(), 2);
     assert_eq!(after.iter().filter(|id| before.contains(id)).count(), 1);
-    // Supervisor killed, sandbox to be stopped: as `gabion stop` and `gabion destroy` do it.
-    kill(rig.pid, Signal::KILL);
-    gone(rig.pid).await;
+    // Everything killed, sandbox to be stopped: as `gabion stop` and `gabion destroy` do it.
+    kill_all(&rig).await;
     kill_leftovers(rig.dir()).await.unwrap();
     assert_eq!(containers(&rig), Vec::<String>::new());
 }
