@@ -100,6 +100,17 @@ impl Engine {
     }
 }
 
+#[cfg(test)]
+impl Engine {
+    /// One that is never asked.
+    pub(in crate::supervisor) fn unreachable() -> Self {
+        let docker = Docker::connect_with_http("http://127.0.0.1:1", 1, API_DEFAULT_VERSION);
+        Self {
+            docker: docker.unwrap(),
+        }
+    }
+}
+
 async fn open(address: &Address) -> Result<Docker, String> {
     let docker = match address {
         Address::Unix(path) => {

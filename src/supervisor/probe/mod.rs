@@ -382,6 +382,7 @@ pub(super) fn show_limit(limit: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::supervisor::container::Engine;
 
     #[test]
     fn the_delay_is_a_tenth_within_bounds() {
@@ -405,19 +406,7 @@ mod tests {
     async fn a_start_goes_on_with_the_time_that_is_left() {
         let mut health = Health::new(Probe::Notify {});
         health.timeout = HumanDuration::from_secs(3);
-        let base = crate::supervisor::spawn::Base {
-            path: "/usr/bin:/bin".into(),
-            home: "/".into(),
-            user: "me".into(),
-            lang: "C".into(),
-            workspace: "/".into(),
-            file_limit: rustix::process::getrlimit(rustix::process::Resource::Nofile),
-        };
-        let spec = crate::model::ServiceSpec::new(crate::model::Program::Shell {
-            command: "true".into(),
-        });
-        let prepared = Prepared::new(&spec, &Secrets::default(), &base).unwrap();
-        let prepared = Arc::new(prepared);
+        let inside = Inside::Container(Engine::unreachable(), String::new());
         let late = |health: &Health, lived: Duration| {
             let began = Timestamp::now() - jiff::SignedDuration::try_from(lived).unwrap();
             let begin = Begin {
@@ -427,7 +416,7 @@ mod tests {
             };
             let means = Means {
                 pid: 0,
-                prepared: prepared.clone(),
+                inside: inside.clone(),
                 seen: watch::channel(false).1,
                 notify: None,
                 secrets: Secrets::default(),

@@ -174,7 +174,7 @@ mod tests {
         assert!(!belongs(above, own));
         send(&socket, b"STATUS=kept");
         let address = socket.address().to_owned();
-        let socket = NotifySocket::from_fd(socket.into_fd().unwrap()).unwrap();
+        let socket = NotifySocket::from_fd(socket.twin().unwrap()).unwrap();
         assert_eq!(socket.address(), address);
         assert_eq!(
             socket.receive(&mut message, 1).await.unwrap().is_some(),
