@@ -486,7 +486,10 @@ fn completion() {
             .collect::<Vec<_>>()
     };
     assert_eq!(complete(&["restart", "web/"]), ["web/api", "web/worker"]);
-    assert_eq!(complete(&["exec", "d"]), ["data"]);
+    assert_eq!(
+        complete(&["exec", "d"]),
+        ["data", "data/seed", "data/store"]
+    );
     assert_eq!(complete(&["destr"]), ["destroy"]);
     assert!(complete(&["logs", ""]).contains(&"data/seed".to_owned()));
     project.write("gabion.yaml", "not: [valid");

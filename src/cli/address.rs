@@ -60,11 +60,6 @@ pub fn completer() -> ArgValueCompleter {
     complete_with(names)
 }
 
-/// Completes the names of sandboxes.
-pub fn sandbox_completer() -> ArgValueCompleter {
-    complete_with(|desired| desired.sandboxes.keys().map(ToString::to_string).collect())
-}
-
 fn complete_with(names: fn(&Desired) -> Vec<String>) -> ArgValueCompleter {
     ArgValueCompleter::new(move |current: &std::ffi::OsStr| {
         let prefix = current.to_str().unwrap_or_default();

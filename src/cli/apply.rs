@@ -37,7 +37,7 @@ pub async fn run(context: &Context, args: &ApplyArgs) -> Result<ExitCode> {
     if let Some(file) = file {
         return plan_file::apply(context, &args.run, &args.limits, file).await;
     }
-    let (loaded, desired) = context.load_valid()?;
+    let (loaded, desired) = context.load_plannable()?;
     let _lock = run::lock(
         context,
         &desired.stack,

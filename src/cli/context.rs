@@ -9,8 +9,9 @@ use super::error::{Error, Result};
 use super::{ColorWhen, Global};
 use crate::apply::Journal;
 use crate::manifest::{self, Loaded};
-use crate::model::{Desired, Observed};
+use crate::model::{Desired, Hindrance, Observed, Scope};
 use crate::platforms::{Platforms, local};
+use crate::supervisor::{EngineError, EngineSettings, probe_engine};
 
 const MANIFEST_NAMES: [&str; 2] = ["gabion.yaml", "gabion.yml"];
 
@@ -156,6 +157,10 @@ impl Context {
 
     /// As [`Context::load`], from these files.
     pub fn load_files(&self, files: Vec<PathBuf>) -> Loaded {
+        self.load_with(files, Vec::new())
+    }
+
+    fn load_with(&self, files: Vec<PathBuf>, hindrances: Vec<Hindrance>) -> Loaded {
         let env: BTreeMap<String, String> = std::env::vars_os()
             .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
             .collect();
@@ -165,12 +170,27 @@ impl Context {
             vars: self.global.vars.iter().cloned().collect(),
             profiles: self.global.profiles.iter().cloned().collect(),
             platforms: vec![local::capabilities()],
+            hindrances,
         })
     }
 
     /// The manifest, if it is valid; its problems are shown on stderr.
     pub fn load_valid(&self) -> Result<(Loaded, Desired)> {
-        let mut loaded = self.load()?;
+        self.shown_if_valid(self.load()?)
+    }
+
+    /// As [`Context::load_valid`], if this machine can do what is wanted.
+    pub fn load_plannable(&self) -> Result<(Loaded, Desired)> {
+        let loaded = self.load()?;
+        let hindrances = loaded.desired.as_ref().map(hindrances);
+        match hindrances.transpose()?.filter(|found| !found.is_empty()) {
+            // Once more, because only the manifest knows where the fields are written.
+            Some(found) => self.shown_if_valid(self.load_with(self.files()?, found)),
+            None => self.shown_if_valid(loaded),
+        }
+    }
+
+    fn shown_if_valid(&self, mut loaded: Loaded) -> Result<(Loaded, Desired)> {
         if !loaded.report.diagnostics.is_empty() {
             say_raw(format_args!(
                 "{}",
@@ -284,6 +304,37 @@ impl Context {
     pub fn width_stderr(&self) -> usize {
         width(std::io::stderr())
     }
+}
+
+/// What this machine cannot do of what is wanted.
+fn hindrances(desired: &Desired) -> Result<Vec<Hindrance>> {
+    if !desired.services().any(|(_, spec)| spec.container) {
+        return Ok(Vec::new());
+    }
+    let settings = EngineSettings::from_vars(|name| std::env::var(name).ok());
+    // On a thread of its own: whoever loads a manifest may be on a runtime already.
+    let probed = std::thread::scope(|scope| {
+        let probe = || -> std::io::Result<_> {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            Ok(runtime.block_on(probe_engine(&settings)))
+        };
+        let ended = scope.spawn(probe).join();
+        ended.unwrap_or_else(|_| Err(std::io::Error::other("the engine was not looked for")))
+    });
+    let why = match probed? {
+        Ok(()) => return Ok(Vec::new()),
+        Err(error) => error,
+    };
+    Ok(vec![Hindrance {
+        kind: local::capabilities().kind,
+        scope: Scope::Service,
+        field: "container",
+        problem: "needs a container engine".to_owned(),
+        why: why.to_string(),
+        help: EngineError::HINT.to_owned(),
+    }])
 }
 
 fn width(stream: impl std::os::fd::AsFd) -> usize {

@@ -1,10 +1,12 @@
-//! `gabion exec SANDBOX -- CMD`: run a command where the services run.
+//! `gabion exec ADDRESS -- CMD`: run a command where the services run, or as one of them runs.
 
 use std::process::ExitCode;
 
 use super::context::Context;
 use super::error::{Error, Result};
-use crate::model::SandboxName;
+use super::terminal::Raw;
+use crate::model::{Address, Definition, Secrets, ServiceAddress};
+use crate::platforms::{Act, PlatformError, Result as PlatformResult, Streams};
 
 /// As shells say it.
 const NOT_EXECUTED: u8 = 127;
@@ -13,14 +15,17 @@ const NOT_EXECUTED: u8 = 127;
 #[command(after_help = "Examples:
   gabion exec data -- psql -h localhost
   gabion exec web -- sh
+  gabion exec web/api -- env             as the service runs: its user,
+                                         environment and folder
+  gabion exec data/redis -- redis-cli    in its container, if it has one
   echo 'select 1' | gabion exec data -- psql
 
 The command gets this terminal, or whatever stdin, stdout and stderr are; its
 exit code is passed through. 127 if it cannot be executed.")]
 pub struct ExecArgs {
-    /// The sandbox
-    #[arg(value_name = "SANDBOX", add = super::address::sandbox_completer())]
-    sandbox: SandboxName,
+    /// The sandbox, or one of its services
+    #[arg(value_name = "ADDRESS", add = super::address::completer())]
+    address: Address,
     /// The command and its arguments
     #[arg(
         value_name = "CMD",
@@ -35,17 +40,25 @@ pub async fn run(context: &Context, args: &ExecArgs) -> Result<ExitCode> {
     let (loaded, desired) = context.load_stack()?;
     let mut platforms = context.platforms(&loaded, &desired.stack)?;
     let observed = context.observe(&mut platforms, &desired).await?;
-    super::address::resolve(&[args.sandbox.clone().into()], &desired, &observed)?;
-    if !observed.sandboxes.contains_key(&args.sandbox) {
+    super::address::resolve(std::slice::from_ref(&args.address), &desired, &observed)?;
+    let sandbox = args.address.sandbox();
+    if !observed.sandboxes.contains_key(sandbox) {
         return Err(Error::Failed {
-            message: format!("sandbox `{}` is not there yet", args.sandbox),
+            message: format!("sandbox `{sandbox}` is not there yet"),
             hint: Some("gabion apply makes it".to_owned()),
         });
     }
-    let platform = platforms.of(&args.sandbox)?;
-    let ran = platform
-        .exec(&args.sandbox, &args.command, &loaded.secrets)
-        .await;
+    let platform = platforms.of(sandbox)?;
+    let ran = match &args.address {
+        Address::Sandbox(sandbox) => platform.exec(sandbox, &args.command, &loaded.secrets).await,
+        Address::Service(service) => {
+            let definition = observed
+                .known(sandbox)
+                .and_then(|there| there.services.get(&service.service));
+            let container = definition.is_some_and(|there| in_container(&there.definition));
+            in_service(platform, service, container, args, &loaded.secrets).await
+        }
+    };
     let code = match ran {
         Ok(code) => code,
         Err(error) => {
@@ -54,4 +67,29 @@ pub async fn run(context: &Context, args: &ExecArgs) -> Result<ExitCode> {
         }
     };
     Ok(ExitCode::from(u8::try_from(code & 0xff).unwrap_or(u8::MAX)))
+}
+
+fn in_container(definition: &Definition) -> bool {
+    matches!(definition, Definition::Echo(spec) if spec.container)
+}
+
+/// Hands over the terminal only to a command in a container: any other one has it anyway.
+async fn in_service(
+    platform: &dyn Act,
+    service: &ServiceAddress,
+    container: bool,
+    args: &ExecArgs,
+    secrets: &Secrets,
+) -> PlatformResult<i32> {
+    let raw = if container { Raw::new() } else { None };
+    let size = raw.as_ref().map(Raw::size).transpose();
+    let streams = Streams {
+        stdin: Box::new(tokio::io::stdin()),
+        stdout: Box::new(tokio::io::stdout()),
+        stderr: Box::new(tokio::io::stderr()),
+        terminal: size.map_err(|error| PlatformError::new(error.to_string()))?,
+    };
+    platform
+        .exec_in_service(service, &args.command, secrets, streams)
+        .await
 }

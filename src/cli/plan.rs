@@ -56,7 +56,7 @@ enum Format {
 }
 
 pub async fn run(context: &Context, args: &PlanArgs) -> Result<ExitCode> {
-    let (loaded, mut desired) = context.load_valid()?;
+    let (loaded, mut desired) = context.load_plannable()?;
     let mut platforms = context.platforms(&loaded, &desired.stack)?;
     let observed = context.observe(&mut platforms, &desired).await?;
     if args.destroy {

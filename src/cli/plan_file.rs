@@ -120,7 +120,7 @@ pub async fn apply(
     path: &Path,
 ) -> Result<ExitCode> {
     let file = read(path)?;
-    let (loaded, manifest) = context.load_valid()?;
+    let (loaded, manifest) = context.load_plannable()?;
     usable(path, &file, &manifest)?;
     let definitions = file.definitions(&manifest);
     let definitions = definitions.map_err(|error| refused(path, &error))?;

@@ -15,7 +15,7 @@ Its services are not touched: they keep running, with the same pids. An apply
 does the same by itself where an older gabion supervises a sandbox.")]
 pub struct UpgradeArgs {
     /// The sandboxes
-    #[arg(value_name = "SANDBOX", required = true, add = super::address::sandbox_completer())]
+    #[arg(value_name = "SANDBOX", required = true, add = super::address::completer())]
     sandboxes: Vec<SandboxName>,
 }
 

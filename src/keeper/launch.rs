@@ -91,8 +91,18 @@ pub async fn launch(exe: &Path, dir: &Path) -> Result<(), LaunchError> {
 
 /// Whether a variable of the caller's environment is the supervisor's business.
 fn is_kept(name: &OsStr) -> bool {
-    const KEPT: [&str; 8] = [
-        "PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TERM", "TMPDIR",
+    const KEPT: [&str; 11] = [
+        "PATH",
+        "HOME",
+        "USER",
+        "LANG",
+        "LC_ALL",
+        "TZ",
+        "TERM",
+        "TMPDIR",
+        "DOCKER_HOST",
+        "DOCKER_CONTEXT",
+        "DOCKER_CONFIG",
     ];
     name.to_str().is_some_and(|name| {
         KEPT.contains(&name) || name.starts_with("XDG_") || name.starts_with("GABION_")

@@ -10,7 +10,7 @@ use super::index::{Entry, Home, Index};
 use super::service::port_number;
 use super::tree::{NodeId, Tree};
 use super::types::{Port, Service};
-use crate::model::{Capabilities, Scope, Support};
+use crate::model::{Capabilities, Hindrance, Scope, Support};
 
 /// Where a port can be taken once.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -239,6 +239,32 @@ pub(super) fn service(
         who: &who,
     };
     used.fields(at, None, tree, sink);
+}
+
+/// Checks the fields of a sandbox or service against what this machine cannot do.
+pub(super) fn hindrances<'h>(
+    who: &str,
+    hindrances: impl Iterator<Item = &'h Hindrance>,
+    at: Option<NodeId>,
+    tree: &Tree<'_>,
+    sink: &mut Sink,
+) {
+    let Some(at) = at else { return };
+    for hindrance in hindrances {
+        for (key, value) in tree.entries(at) {
+            let name = tree.text(*key).unwrap_or_default();
+            if name != hindrance.field || is_off(tree, name, *value) {
+                continue;
+            }
+            let message = format!("{who} {}", hindrance.problem);
+            let draft = Draft::error(codes::UNSUPPORTED_FIELD, tree.span(*key), message);
+            sink.push(
+                draft
+                    .label(hindrance.why.clone())
+                    .help(hindrance.help.clone()),
+            );
+        }
+    }
 }
 
 /// Warns of selected profiles that nothing has.

@@ -21,7 +21,7 @@ use super::tree::{NodeId, Tree};
 use super::types::{Defaults, Manifest, Sandbox, Service, Text};
 use super::{PlatformConfig, Request};
 use crate::model::{
-    Desired, DesiredSandbox, NAME_RULE, SandboxName, SandboxSpec, Secrets, ServiceAddress,
+    Desired, DesiredSandbox, NAME_RULE, SandboxName, SandboxSpec, Scope, Secrets, ServiceAddress,
     ServiceName, ServiceSpec, WatchRule, digest,
 };
 
@@ -360,6 +360,11 @@ impl Lower<'_, '_> {
                 .unwrap_or("local");
             let at = service_node(home, entry_number);
             checks::service(&address, platform, kind, at, self.tree, self.sink);
+            let who = format!("service `{address}`");
+            let hindrances = self.request.hindrances.iter();
+            let here =
+                hindrances.filter(|one| one.kind == kind.kind && one.scope == Scope::Service);
+            checks::hindrances(&who, here, at, self.tree, self.sink);
         }
         let who = Needer {
             index: all.index,

@@ -55,6 +55,8 @@ pub struct Request {
     pub profiles: BTreeSet<String>,
     /// The kinds of platform that there are.
     pub platforms: Vec<&'static model::Capabilities>,
+    /// What they cannot do on this machine.
+    pub hindrances: Vec<model::Hindrance>,
 }
 
 /// What a manifest came to.

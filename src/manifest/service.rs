@@ -156,6 +156,20 @@ impl Parts<'_, '_> {
             let draft = Draft::error(codes::IMAGE, at, message).label("`image` is missing");
             self.sink
                 .push(draft.help("write for example `image: docker.io/library/postgres:17`"));
+        } else if container {
+            let fields = [
+                ("tty", &self.service.tty),
+                ("stdin_open", &self.service.stdin_open),
+            ];
+            for (name, field) in fields {
+                if field.value.as_ref().is_some_and(|flag| flag.0) {
+                    let message = format!("`{}` runs in a container", self.address);
+                    let at = self.key(field.at);
+                    let draft = Draft::error(codes::NOT_MEANINGFUL, at, message);
+                    let label = format!("`{name}` is for processes only");
+                    self.sink.push(draft.label(label));
+                }
+            }
         } else if image && !container && !self.service.container.bad {
             let message = format!(
                 "`{}` has an `image`, but does not run in a container",

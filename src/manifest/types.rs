@@ -172,9 +172,10 @@ pub(super) struct Service {
     pub health: Field<HealthRule>,
     /// What has to be up before it starts: a service of the same sandbox, or `sandbox/service`.
     pub needs: Field<List<Either<String, NeedRule>>>,
-    /// Whether it runs in a container.
+    /// Whether it runs in a container of its own, on this machine's network, without volumes. `cmd` and
+    /// `args` replace the image's entry point and command; `env` is laid over the image's.
     pub container: Field<Flag>,
-    /// The OCI image of the container.
+    /// The OCI image of the container; pulled if it is missing, and not again after that.
     pub image: Field<String>,
     /// Free text for people.
     pub description: Field<String>,

@@ -33,6 +33,24 @@ pub struct Capabilities {
     pub exceptions: &'static [(Scope, &'static str, Support, &'static str)],
 }
 
+/// A field that a kind of platform honours in general, but not on this machine now. Found out by whoever
+/// reads the machine, and handed to `manifest`, which knows where the field is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hindrance {
+    /// The kind of platform.
+    pub kind: &'static str,
+    /// Where the field is.
+    pub scope: Scope,
+    /// Its name.
+    pub field: &'static str,
+    /// What is missing: `needs a container engine, and none answers`.
+    pub problem: String,
+    /// What was found instead.
+    pub why: String,
+    /// What to do.
+    pub help: String,
+}
+
 impl Capabilities {
     /// How `field` is dealt with, and why if not natively.
     pub fn support(&self, scope: Scope, field: &str) -> (Support, &'static str) {

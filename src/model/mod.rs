@@ -16,7 +16,7 @@ mod secrets;
 mod service;
 
 pub use address::{Address, AddressError, NAME_RULE, SandboxName, ServiceAddress, ServiceName};
-pub use capability::{Capabilities, Scope, Support};
+pub use capability::{Capabilities, Hindrance, Scope, Support};
 pub use desired::{Desired, DesiredSandbox, WatchAction, WatchRule};
 pub use duration::{HumanDuration, show_duration};
 pub use health::{Health, HttpProbe, Probe, Scheme, StatusRange, Watchdog};

@@ -9,7 +9,8 @@ pub mod memory;
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use tokio::sync::mpsc;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{mpsc, watch};
 
 use crate::event::Failure;
 use crate::model::{
@@ -127,6 +128,43 @@ pub trait Act: Observe {
     /// Runs a command in a sandbox with this process's own standard streams and terminal, and
     /// returns its exit code (128 + signal number if it was killed).
     async fn exec(&self, sandbox: &SandboxName, argv: &[String], secrets: &Secrets) -> Result<i32>;
+
+    /// Runs a command as a service would run it: with its user, environment and folder, and in its
+    /// container if it has one. Where the command does not get this process's own streams, it gets
+    /// `streams`.
+    async fn exec_in_service(
+        &self,
+        service: &ServiceAddress,
+        argv: &[String],
+        secrets: &Secrets,
+        streams: Streams,
+    ) -> Result<i32> {
+        let _ = (argv, secrets, streams);
+        Err(PlatformError::new(format!(
+            "the platform of `{service}` runs no commands in services"
+        )))
+    }
+}
+
+/// The streams of whoever runs a command; nothing but the command line has a terminal.
+pub struct Streams {
+    /// Its input.
+    pub stdin: Box<dyn AsyncRead + Send + Unpin>,
+    /// Its output.
+    pub stdout: Box<dyn AsyncWrite + Send + Unpin>,
+    /// Its error output; unused with a terminal, which has one output only.
+    pub stderr: Box<dyn AsyncWrite + Send + Unpin>,
+    /// The size of the terminal, and its changes; `None` if the command gets no terminal.
+    pub terminal: Option<watch::Receiver<TerminalSize>>,
+}
+
+/// The size of a terminal, in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TerminalSize {
+    /// Columns.
+    pub width: u16,
+    /// Rows.
+    pub height: u16,
 }
 
 fn not_supported(what: &str) -> PlatformError {

@@ -4,6 +4,7 @@
 //! It is always in one [`Phase`]. Controls and events move it from one to the next; after each move it
 //! publishes its [`ServiceObject`] and then answers those whose wish has come true.
 
+mod contained;
 mod events;
 mod hand;
 mod health;
@@ -21,9 +22,10 @@ use tokio::time::Instant;
 
 pub(super) use self::hand::Hand;
 pub(super) use self::hand::Inheritance;
-use self::phase::{Attempt, Event, Phase, Rest, Retry, Stage, Then, Up, Waiting};
+use self::phase::{Attempt, Event, Phase, Preparing, Rest, Retry, Stage, Then, Up, Waiting};
 pub(super) use self::refusal::Refusal;
 use super::input::{Given, Input, Kind};
+use super::live::{End, Live};
 use super::policy::{self, Ending, History, Next};
 use super::probe::{Before, Begin, Means, NotifySocket, Prober};
 use super::process::{Known, Process};
@@ -32,7 +34,7 @@ use super::signal;
 use super::spawn::{Prepared, SpawnError};
 use super::store::Record;
 use super::wire::ServiceObject;
-use super::{logs, os, probe};
+use super::{logs, os, port, probe};
 use crate::keeper::Child;
 use crate::model::{Condition, Secrets, ServiceGoal, ServiceKind, ServiceName, ServiceSpec};
 use crate::platforms::LogQuery;
@@ -129,6 +131,8 @@ pub(super) struct Owner {
     history: History,
     /// Why it was stopped to be started again, until it is.
     illness: Option<String>,
+    /// Whether a container that an earlier supervisor has started may still be there.
+    untried: bool,
     deleted: bool,
     /// The note that the keeper holds.
     note: String,
@@ -170,6 +174,7 @@ impl Owner {
             running_revision: None,
             history: History::default(),
             illness: None,
+            untried: true,
             deleted: false,
             note: String::new(),
             ended: Vec::new(),
@@ -347,7 +352,7 @@ impl Owner {
             Control::Signal { signal, reply } => {
                 let answer = match &self.phase {
                     Phase::Up(up) => {
-                        up.process.signal(signal);
+                        up.live.signal(signal);
                         Ok(())
                     }
                     _ => Err(Refusal::not_running(&self.name)),
@@ -379,7 +384,7 @@ impl Owner {
     /// Passes on what its process is to read.
     fn give(&mut self, given: Given, reply: Reply) {
         let refusal = match &self.phase {
-            Phase::Up(up) => match up.process.input() {
+            Phase::Up(up) => match up.live.input() {
                 Some(input) => return input.give(given, reply),
                 None => Refusal::conflict("its standard input is not open: set `stdin_open`"),
             },
@@ -476,6 +481,9 @@ impl Owner {
                     up.then = Then::Again;
                 }
             }
+            Phase::Preparing(preparing) => {
+                preparing.then = preparing.then.take().map(|_| Then::Again);
+            }
             Phase::Up(_) | Phase::Waiting(_) | Phase::BackingOff(_) => {}
         }
         self.answer_starters();
@@ -499,6 +507,7 @@ impl Owner {
         self.refuse_starters(&Refusal::stopped());
         self.stoppers.push(reply);
         match &mut self.phase {
+            Phase::Preparing(preparing) => preparing.give_up(Then::Rest),
             Phase::Up(up) if up.stage == Stage::Stopping => up.then = Then::Rest,
             Phase::Up(_) => self.begin_stop(Then::Rest),
             Phase::Down(Rest::Completed) => self.rest(Rest::Completed),
@@ -527,8 +536,8 @@ impl Owner {
     fn kill_now(&mut self) {
         if let Phase::Up(up) = &mut self.phase {
             up.deadline = None;
-            up.process.note_family();
-            up.process.signal(rustix::process::Signal::KILL);
+            up.live.note_family();
+            up.live.signal(rustix::process::Signal::KILL);
         }
     }
 
@@ -543,11 +552,11 @@ impl Owner {
         up.prober = None;
         up.message = None;
         up.status = None;
-        up.process.note_family();
-        up.process
+        up.live.note_family();
+        up.live
             .signal(signal::by_name(&stop.signal).unwrap_or(rustix::process::Signal::TERM));
         // A stopped process would only act on its signal once it is continued.
-        up.process.signal(rustix::process::Signal::CONT);
+        up.live.signal(rustix::process::Signal::CONT);
         up.deadline = Instant::now().checked_add(stop.grace.0);
     }
 }

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::changes::Changes;
+use super::container::{self, EngineSettings};
 use super::logs::LogEngine;
 use super::os;
 use super::owner::{Await, Control, Inheritance, Origin, Owner, Refusal};
@@ -91,6 +92,8 @@ pub(super) fn of_key(key: &str) -> Option<ServiceName> {
 pub(super) struct Sandbox {
     pub store: Store,
     pub base: Base,
+    /// Where container engines are looked for.
+    pub engine: EngineSettings,
     /// Executes, and holds what outlives this process.
     pub keeper: Keeper,
     /// Who the keeper is.
@@ -119,7 +122,7 @@ pub(super) struct Sandbox {
 impl Sandbox {
     pub(super) fn new(
         store: Store,
-        base: Base,
+        (base, engine): (Base, EngineSettings),
         keeper: Keeper,
         hello: Hello,
         logs: LogEngine,
@@ -127,6 +130,7 @@ impl Sandbox {
         Arc::new(Self {
             store,
             base,
+            engine,
             keeper,
             hello,
             logs,
@@ -237,6 +241,8 @@ impl Sandbox {
             }
             self.keeper.forget(&key(&name));
             self.keeper.forget(&input_key(&name));
+            let sandbox = self.clone();
+            tokio::spawn(async move { sandbox.clear_container(&name).await });
         }
         Ok(())
     }
@@ -257,6 +263,16 @@ impl Sandbox {
         handle
     }
 
+    /// Removes the container of a service that nobody drives any more.
+    pub(super) async fn clear_container(&self, name: &ServiceName) {
+        if self.store.has_containers()
+            && let Err(error) =
+                container::remove_service(&self.engine, self.store.dir(), name).await
+        {
+            tracing::error!(service = %name, %error, "its container is not cleared");
+        }
+    }
+
     /// After the owner of a service has panicked: clears what it left running, and makes another one
     /// that shows the service as failed.
     pub(super) async fn replace_owner(self: Arc<Self>, name: ServiceName) {
@@ -268,6 +284,7 @@ impl Sandbox {
                 tracing::error!(service = %name, %error, "what it left running is not cleared");
             }
         }
+        self.clear_container(&name).await;
         let cleared = self.store.clear_running(&name);
         match cleared.and_then(|()| self.store.load()) {
             Ok(mut records) => {

@@ -18,6 +18,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::api;
 use super::attach;
 use super::cgroup::Cgroups;
+use super::container::{self, EngineSettings};
 use super::files::Root;
 use super::folder::FolderWatch;
 use super::listen::{ListenError, serve_guarded, serve_until};
@@ -29,7 +30,7 @@ use super::sandbox::{self, Sandbox};
 use super::spawn::Base;
 use super::store::Store;
 use crate::keeper::{Child, Inherited, Keeper, READY, SOCKET, Superior};
-use crate::model::ServiceName;
+use crate::model::{ServiceGoal, ServiceKind, ServiceName};
 
 /// How long open connections are given to take their last answer.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
@@ -121,16 +122,19 @@ async fn supervise(
     let keeper = Keeper::connect(inherited.children).await;
     let (keeper, legacy) = keeper.map_err(at("the keeper"))?;
     let superior = Superior::new(inherited.control).map_err(at("the keeper"))?;
+    let engine = engine_settings();
     if legacy.notes.is_empty() && legacy.children.is_empty() {
         kill_leftovers(&store)
             .await
             .map_err(at("processes of an earlier keeper"))?;
+        clear_containers(&store, &engine).await;
     }
     let base = base(&store).map_err(at("sandbox.json cannot be read"))?;
     let listener = UnixListener::from_std(inherited.listener).map_err(at("the socket"))?;
     let folder =
         FolderWatch::new(store.dir()).map_err(at("the sandbox's folder cannot be watched"))?;
     let logs = LogEngine::start(store.dir(), inherited.logs).map_err(at("the logs"))?;
+    let base = (base, engine);
     let sandbox = Sandbox::new(store, base, keeper.clone(), legacy.hello.clone(), logs);
     let root = Root::new(legacy.root);
     let (inheritances, entries) = inheritances(legacy.notes, legacy.children);
@@ -242,6 +246,12 @@ async fn after_keeper(sandbox: &Sandbox) -> Result<(), ServeError> {
     if let Err(error) = killed {
         tracing::error!(%error, "not everything can be killed");
     }
+    let store = &sandbox.store;
+    if store.has_containers()
+        && let Err(error) = container::clear_all(&sandbox.engine, store.dir()).await
+    {
+        tracing::error!(%error, "not every container can be removed");
+    }
     if let Err(error) = os::kill_family(os::marked(&sandbox.run_mark())).await {
         tracing::error!(%error, "not everything can be killed");
     }
@@ -300,6 +310,29 @@ pub(super) async fn kill_leftovers(store: &Store) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Where container engines are looked for.
+pub(super) fn engine_settings() -> EngineSettings {
+    EngineSettings::from_vars(|name| std::env::var(name).ok())
+}
+
+/// Removes containers of an earlier keeper, but for those that run what is still wanted: they are
+/// taken over when their services are brought back.
+async fn clear_containers(store: &Store, engine: &EngineSettings) {
+    if !store.has_containers() {
+        return;
+    }
+    let records = store.load().unwrap_or_default().into_iter();
+    let wanted = records.filter(|(_, record)| {
+        let spec = &record.definition;
+        record.goal == ServiceGoal::Running && spec.container && spec.kind == ServiceKind::Service
+    });
+    let wanted = wanted.map(|(name, record)| (name, record.definition));
+    let wanted = wanted.collect();
+    if let Err(error) = container::clear_unwanted(engine, store.dir(), &wanted).await {
+        tracing::error!(%error, "containers of an earlier keeper may be left");
+    }
 }
 
 /// What every service gets. The one place that reads the supervisor's own environment.

@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 use crate::keeper::SPEC;
 use crate::model::{Exit, SandboxSpec, ServiceGoal, ServiceName, ServiceSpec};
 
+/// Is there once a container was made: without it no engine is asked about this sandbox.
+const CONTAINERS: &str = "run/containers";
+
 /// What is kept of one service.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Record {
@@ -180,6 +183,19 @@ impl Store {
     /// Notes the process of a service.
     pub(super) fn note_running(&self, name: &ServiceName, running: &Running) -> io::Result<()> {
         write_json(&self.running_path(name), running)
+    }
+
+    /// Notes that containers may be left of this sandbox, before the first one is made.
+    pub(super) fn note_containers(&self) -> io::Result<()> {
+        let path = self.dir.join(CONTAINERS);
+        let mut options = File::options();
+        options.create(true).append(true).mode(0o600);
+        options.open(path).map(drop)
+    }
+
+    /// Whether there may be any.
+    pub(super) fn has_containers(&self) -> bool {
+        self.dir.join(CONTAINERS).exists()
     }
 
     /// Notes that a service has no live process.

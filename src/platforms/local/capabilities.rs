@@ -8,7 +8,7 @@ use crate::supervisor::{LimitSupport, limit_support};
 type Exception = (Scope, &'static str, Support, &'static str);
 
 /// What holds on every machine.
-const ALWAYS: [Exception; 12] = [
+const ALWAYS: [Exception; 10] = [
     (
         Scope::Sandbox,
         "name",
@@ -62,18 +62,6 @@ const ALWAYS: [Exception; 12] = [
         "checkpoint",
         Support::Unsupported,
         "there are no checkpoints yet",
-    ),
-    (
-        Scope::Service,
-        "container",
-        Support::Unsupported,
-        "there is no container engine behind it",
-    ),
-    (
-        Scope::Service,
-        "image",
-        Support::Unsupported,
-        "there is no container engine behind it",
     ),
     (
         Scope::Sandbox,

@@ -14,6 +14,9 @@ use serde::{Deserialize, Serialize};
 use crate::model::{SandboxName, SandboxSpec};
 use crate::platforms::{PlatformError, Result};
 
+/// Beside the stacks; no stack's name starts with a dot.
+const CONTAINERS: &str = ".containers";
+
 const SPEC_FILE: &str = "sandbox.json";
 
 /// What `sandbox.json` holds.
@@ -41,6 +44,39 @@ impl Stacks {
 
     pub fn sandbox(&self, stack: &str, sandbox: &SandboxName) -> Folder {
         Folder(self.root.join(stack).join(sandbox.as_str()))
+    }
+
+    /// The folder that all stacks are in.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Notes that containers may be left of a sandbox that is gone, before the first one is made.
+    pub fn note_containers(&self) -> Result<()> {
+        let path = self.root.join(CONTAINERS);
+        let made = File::options().create(true).append(true).open(&path);
+        made.map(drop).map_err(failed("write", &path))
+    }
+
+    /// Whether there may be any: without that no engine is asked.
+    pub fn has_containers(&self) -> bool {
+        self.root.join(CONTAINERS).exists()
+    }
+
+    /// Forgets the note once nothing is left that it could be about.
+    pub fn forget_containers(&self) {
+        let entries = std::fs::read_dir(&self.root)
+            .into_iter()
+            .flatten()
+            .flatten();
+        if entries
+            .into_iter()
+            .all(|entry| entry.file_name() == CONTAINERS)
+        {
+            // Fails where somebody else was faster.
+            let _ = std::fs::remove_file(self.root.join(CONTAINERS))
+                .and_then(|()| std::fs::remove_dir(&self.root));
+        }
     }
 
     /// The sandboxes of `stack`, by name.

@@ -25,7 +25,7 @@ use crate::model::{
     ServiceSpec, ServiceState,
 };
 use crate::platforms::{
-    Act, LogLine, LogQuery, Observe, PlatformError, Progress, Result, Upgraded,
+    Act, LogLine, LogQuery, Observe, PlatformError, Progress, Result, Streams, Upgraded,
 };
 use crate::supervisor::{self, Client, ClientError, ServiceObject, Until};
 pub use capabilities::capabilities;
@@ -121,6 +121,18 @@ impl Local {
             supervisor_pid,
             services,
         }))
+    }
+
+    /// Removes the containers of sandboxes that are not there any more.
+    async fn clear_orphans(&self) -> Result<()> {
+        if !self.stacks.has_containers() {
+            return Ok(());
+        }
+        let known = self.stacks.sandboxes(&self.stack)?;
+        let known: Vec<_> = known.into_keys().collect();
+        supervisor::clear_orphans(self.stacks.root(), &self.stack, &known)
+            .await
+            .map_err(|error| PlatformError::new(format!("containers left behind: {error}")))
     }
 
     /// Makes sure that no supervisor runs in a folder, and nothing that one has left behind.
@@ -247,6 +259,8 @@ impl Observe for Local {
 #[async_trait]
 impl Act for Local {
     async fn create_sandbox(&self, sandbox: &SandboxName, spec: &SandboxSpec) -> Result<()> {
+        // A sandbox of this name may have been removed by hand, but not its containers.
+        self.clear_orphans().await?;
         let folder = self.stacks.create(&self.stack, sandbox, spec)?;
         self.launch(&folder, spec).await
     }
@@ -320,7 +334,10 @@ impl Act for Local {
     }
 
     async fn tidy(&self) -> Result<()> {
-        self.stacks.tidy(&self.stack)
+        self.stacks.tidy(&self.stack)?;
+        self.clear_orphans().await?;
+        self.stacks.forget_containers();
+        Ok(())
     }
 
     async fn upsert_service(
@@ -330,6 +347,9 @@ impl Act for Local {
         secrets: &Secrets,
     ) -> Result<()> {
         let client = self.client(&service.sandbox)?;
+        if spec.container {
+            self.stacks.note_containers()?;
+        }
         client
             .put(&service.service, spec, &values(spec, secrets)?)
             .await
@@ -425,8 +445,26 @@ impl Act for Local {
         };
         supervisor::attach(folder.path(), &what)
             .await
-            .map_err(|error| PlatformError::new(error.to_string()))
+            .map_err(not_run)
     }
+
+    async fn exec_in_service(
+        &self,
+        service: &ServiceAddress,
+        argv: &[String],
+        secrets: &Secrets,
+        streams: Streams,
+    ) -> Result<i32> {
+        let folder = self.folder(&service.sandbox);
+        supervisor::exec_in_service(folder.path(), &service.service, argv, secrets, streams)
+            .await
+            .map_err(not_run)
+    }
+}
+
+/// What an error of a command that could not be run means.
+fn not_run(error: std::io::Error) -> PlatformError {
+    PlatformError::new(error.to_string())
 }
 
 fn values(spec: &ServiceSpec, secrets: &Secrets) -> Result<Secrets> {

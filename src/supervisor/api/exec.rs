@@ -67,28 +67,38 @@ struct ExecBody {
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(untagged)]
-enum Cmd {
+pub(super) enum Cmd {
     Argv(Vec<String>),
     Line(String),
 }
 
+impl Cmd {
+    /// What is executed.
+    pub(super) fn argv(self) -> Vec<String> {
+        match self {
+            Self::Argv(argv) => argv,
+            Self::Line(line) => vec!["/bin/sh".to_owned(), "-c".to_owned(), line],
+        }
+    }
+}
+
 /// How a command ended.
 #[derive(Serialize, JsonSchema)]
-struct ExecResult {
+pub(super) struct ExecResult {
     /// What it wrote, up to 10 MiB; invalid UTF-8 is replaced.
-    stdout: String,
-    stderr: String,
+    pub stdout: String,
+    pub stderr: String,
     /// 128 + the number of the signal that killed it, 124 when it was out of time, 127 when it was
     /// not found, 126 when it could not be executed.
-    exit_code: i32,
+    pub exit_code: i32,
     /// Whether `exit_code` is 0.
-    ok: bool,
-    duration_ms: u64,
+    pub ok: bool,
+    pub duration_ms: u64,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    timed_out: bool,
+    pub timed_out: bool,
     /// Whether it wrote more than is shown.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    truncated: bool,
+    pub truncated: bool,
 }
 
 async fn run(State(api): Shared, Payload(body): Payload) -> Answer<Json<ExecResult>> {

@@ -9,6 +9,7 @@ mod auth;
 mod events;
 mod exec;
 mod files;
+mod inside;
 mod logs;
 mod openapi;
 mod processes;
@@ -75,6 +76,7 @@ fn routes() -> Routes {
     let routes = logs::add(routes);
     let routes = events::add(routes);
     let routes = exec::add(routes);
+    let routes = inside::add(routes);
     let routes = processes::add(routes);
     let routes = files::add(routes);
     store::add(routes)

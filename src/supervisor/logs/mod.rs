@@ -15,6 +15,7 @@ mod journal;
 mod killed;
 mod seek;
 mod seen;
+mod stamped;
 mod thread;
 
 #[cfg(target_os = "linux")]
@@ -34,6 +35,7 @@ pub(super) use engine::{Attached, LogEngine, Watch};
 pub(super) use follow::Follower;
 pub(super) use format::{parse_line, show_line, stream_name};
 pub(super) use os::Kept;
+pub(super) use stamped::{Piece, StampedLog, pieces, write_end};
 
 /// The size in bytes at which a log file is put aside.
 pub const LIMIT: u64 = 16 << 20;

@@ -8,7 +8,7 @@ use crate::keeper::Stream;
 use crate::model::{Watchdog, show_size};
 use crate::supervisor::cgroup::Cgroup;
 use crate::supervisor::logs::Watch;
-use crate::supervisor::process::{Bounds, Ended};
+use crate::supervisor::process::Bounds;
 use crate::supervisor::spawn::SpawnError;
 
 impl Owner {
@@ -17,6 +17,7 @@ impl Owner {
             Event::Need(name, result) => self.need_came(&name, result).await,
             // Only what is shown of the wait has changed.
             Event::NeedMoved => {}
+            Event::Container(step) => self.container_moved(step).await,
             Event::Ended => self.ended().await,
             Event::Report(report) => self.reported(report),
             Event::Deadline => self.deadline_passed(),
@@ -101,18 +102,13 @@ impl Owner {
             kind: spec.kind,
             ..attempt
         };
-        let port = spec.health.as_ref().and_then(|health| health.probe.port());
-        if let Some(port) = port
-            && spec.kind == ServiceKind::Service
-            && probe::accepts(port).await
+        if spec.container {
+            return self.make_container(spec, attempt);
+        }
+        if spec.kind == ServiceKind::Service
+            && let Some(taken) = port::taken(&spec).await
         {
-            let holder = tokio::task::spawn_blocking(move || os::port_holder(port)).await;
-            let by = match holder.ok().flatten() {
-                Some(holder) => format!(" by {holder}"),
-                None => String::new(),
-            };
-            let refusal = Refusal::start_failed(format!("port {port} is already in use{by}"));
-            return self.fail(Ending::Hindered, attempt, refusal);
+            return self.fail(Ending::Hindered, attempt, Refusal::start_failed(taken));
         }
         let Spawned {
             process,
@@ -126,17 +122,28 @@ impl Owner {
                 return self.fail(Ending::Unspawnable, attempt, refusal);
             }
         };
+        self.running_revision = Some(self.record.revision);
+        let live = Live::Process(Box::new((process, prepared)));
+        self.come_up(live, Arc::new(spec), notify, attempt);
+    }
+
+    /// It runs: probing begins.
+    pub(super) fn come_up(
+        &mut self,
+        live: Live,
+        executed: Arc<ServiceSpec>,
+        notify: Option<Arc<NotifySocket>>,
+        attempt: Attempt,
+    ) {
         let illness = self.illness.take();
         self.record.error = illness.map(|illness| format!("{illness}; restarted"));
-        self.last_process = Some((process.pid, process.started_at));
-        self.running_revision = Some(self.record.revision);
-        let task = spec.kind == ServiceKind::Task;
-        let timeout = spec.timeout.filter(|_| task);
+        self.last_process = live.pid().map(|pid| (pid, live.started().1));
+        let task = executed.kind == ServiceKind::Task;
+        let timeout = executed.timeout.filter(|_| task);
         self.phase = Phase::Up(Box::new(Up {
-            log_trouble: process.log_trouble(),
-            process,
-            executed: Arc::new(spec),
-            prepared,
+            log_trouble: live.log_trouble(),
+            live,
+            executed,
             prober: None,
             stage: Stage::Starting,
             message: None,
@@ -312,8 +319,8 @@ impl Owner {
         };
         up.deadline = None;
         if up.stage == Stage::Stopping {
-            up.process.note_family();
-            up.process.signal(rustix::process::Signal::KILL);
+            up.live.note_family();
+            up.live.signal(rustix::process::Signal::KILL);
             return;
         }
         let limit = self.record.definition.timeout.unwrap_or_default();
@@ -330,22 +337,26 @@ impl Owner {
             return;
         };
         let Up {
-            process,
+            live,
             stage,
             then,
             attempt,
             ..
         } = *up;
-        let (started, started_at) = (process.started, process.started_at);
-        let Ended {
+        let (started, started_at) = live.started();
+        let End {
             exit,
+            why,
             out_of_memory,
             child,
-        } = process.finish().await;
-        self.ended.push(child);
+        } = live.finish().await;
+        self.ended.extend(child);
         let lived = started.elapsed();
         let clean = exit.code == 0;
         let mut reason = reason(&exit, lived);
+        if let Some(why) = why {
+            reason = format!("{why}: {reason}");
+        }
         if out_of_memory && !clean {
             reason.push_str(&self.memory_reason());
         }
@@ -373,7 +384,12 @@ impl Owner {
     }
 
     /// It has ended because it was told to.
-    async fn stopped(&mut self, then: Then, attempt: Attempt, started_at: jiff::Timestamp) {
+    pub(super) async fn stopped(
+        &mut self,
+        then: Then,
+        attempt: Attempt,
+        started_at: jiff::Timestamp,
+    ) {
         match then {
             Then::Rest => {
                 self.record.error = None;
@@ -400,7 +416,7 @@ impl Owner {
 
     /// A try, or a process, has come to its end: answers those who waited for it and does what the
     /// policy says.
-    fn fail(&mut self, ending: Ending, attempt: Attempt, mut refusal: Refusal) {
+    pub(super) fn fail(&mut self, ending: Ending, attempt: Attempt, mut refusal: Refusal) {
         let definition = &self.record.definition;
         let requested = attempt.origin != Origin::BroughtBack;
         let next = policy::next(
@@ -489,8 +505,11 @@ impl Owner {
             other => other,
         };
         match (&self.phase, until) {
-            (Phase::Waiting(_) | Phase::BackingOff(_), Await::Accepted) => Some(Ok(())),
-            (Phase::Waiting(_) | Phase::BackingOff(_), _) => None,
+            (Phase::Preparing(preparing), _) if preparing.then.is_some() => None,
+            (Phase::Waiting(_) | Phase::Preparing(_) | Phase::BackingOff(_), Await::Accepted) => {
+                Some(Ok(()))
+            }
+            (Phase::Waiting(_) | Phase::Preparing(_) | Phase::BackingOff(_), _) => None,
             (Phase::Up(up), _) if up.stage == Stage::Stopping => None,
             (Phase::Up(_), Await::Accepted | Await::Condition(Condition::Started)) => Some(Ok(())),
             (Phase::Up(_), Await::Condition(Condition::Completed)) => None,

@@ -45,9 +45,10 @@ pub(in crate::supervisor) enum HandPhase {
 }
 
 /// A live process.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(in crate::supervisor) struct HandUp {
-    pub child: ChildId,
+    /// `None` for a container, which is found by its labels.
+    pub child: Option<ChildId>,
     /// What was executed, which the definition may have moved on from.
     pub executed: ServiceSpec,
     pub stage: HandStage,
@@ -68,7 +69,7 @@ pub(in crate::supervisor) enum HandStage {
     Stopping,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(in crate::supervisor) enum HandThen {
     Rest,
@@ -88,6 +89,24 @@ pub(in crate::supervisor) struct Inheritance {
     pub children: Vec<Child>,
 }
 
+impl HandThen {
+    pub(super) fn then(self) -> Then {
+        match self {
+            Self::Rest => Then::Rest,
+            Self::Again => Then::Again,
+            Self::Fail(refusal) => Then::Fail(refusal),
+            Self::Heal(text) => Then::Heal(text),
+        }
+    }
+}
+
+impl HandUp {
+    /// What was to come next, if it was told to stop.
+    pub(super) fn stopping(self) -> Option<Then> {
+        matches!(self.stage, HandStage::Stopping).then(|| self.then.then())
+    }
+}
+
 impl Hand {
     /// What was executed, if that may still run.
     pub fn executed(&self) -> Option<&ServiceSpec> {
@@ -104,12 +123,22 @@ impl Hand {
             Phase::Waiting(waiting) => HandPhase::Waiting {
                 attempt: waiting.attempt,
             },
+            // Looked for once more, or stopped, as the one before was.
+            Phase::Preparing(preparing) => match (&preparing.left, &preparing.then) {
+                (Some(left), _) => HandPhase::Up(left.clone()),
+                (None, None | Some(Then::Again)) => HandPhase::Waiting {
+                    attempt: preparing.attempt,
+                },
+                (None, Some(_)) => HandPhase::Down {
+                    rest: Rest::Stopped,
+                },
+            },
             Phase::BackingOff(retry) => HandPhase::BackingOff {
                 due_at: retry.due_at,
                 gated: retry.gated,
             },
             Phase::Up(up) => HandPhase::Up(Box::new(HandUp {
-                child: up.process.id(),
+                child: up.live.id(),
                 executed: (*up.executed).clone(),
                 stage: match up.stage {
                     Stage::Starting => HandStage::Starting,
@@ -141,7 +170,7 @@ impl Hand {
         attempt: Attempt,
     ) -> Self {
         let phase = HandPhase::Up(Box::new(HandUp {
-            child,
+            child: Some(child),
             executed: executed.clone(),
             stage: HandStage::Starting,
             message: None,

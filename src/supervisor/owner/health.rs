@@ -59,14 +59,13 @@ impl Owner {
         }
         let begin = Begin {
             before,
-            started: up.process.started_at,
+            started: up.live.started().1,
             watched: up.watched,
         };
         let means = || Means {
-            keeper: self.sandbox.keeper.clone(),
-            pid: up.process.pid,
-            prepared: up.prepared.clone(),
-            seen: up.process.seen(),
+            pid: up.live.pid().unwrap_or(0),
+            inside: up.live.inside(&self.sandbox.keeper),
+            seen: up.live.seen(),
             notify: up.notify.clone(),
             secrets: self.secrets.clone(),
         };

@@ -13,6 +13,8 @@ fn state(owner: &Owner) -> ServiceState {
         Phase::Down(Rest::Completed) => ServiceState::Completed,
         Phase::Down(Rest::Failed) => ServiceState::Failed,
         Phase::Waiting(_) => ServiceState::Starting,
+        Phase::Preparing(preparing) if preparing.then.is_some() => ServiceState::Stopping,
+        Phase::Preparing(_) => ServiceState::Starting,
         Phase::BackingOff(_) => ServiceState::BackingOff,
         Phase::Up(up) => match up.stage {
             Stage::Starting => ServiceState::Starting,
@@ -29,6 +31,7 @@ fn message(owner: &Owner) -> Option<String> {
         Phase::Down(Rest::Stopped | Rest::Completed) => None,
         Phase::Down(Rest::Failed) | Phase::BackingOff(_) => owner.record.error.clone(),
         Phase::Waiting(waiting) => Some(waiting.message()),
+        Phase::Preparing(preparing) => preparing.message.clone(),
         Phase::Up(up) => {
             let said = up
                 .message
@@ -57,8 +60,8 @@ pub(super) fn show(owner: &Owner) -> ServiceObject {
     object.revision = record.revision;
     match &owner.phase {
         Phase::Up(up) => {
-            object.pid = Some(up.process.pid);
-            object.started_at = Some(up.process.started_at);
+            object.pid = up.live.pid();
+            object.started_at = Some(up.live.started().1);
             object.running_revision = owner.running_revision;
         }
         Phase::Down(_) if owner.name.is_process() => {
@@ -67,7 +70,7 @@ pub(super) fn show(owner: &Owner) -> ServiceObject {
             object.started_at = owner.last_process.map(|(_, at)| at);
         }
         Phase::BackingOff(retry) => object.next_restart_at = Some(retry.due_at),
-        Phase::Down(_) | Phase::Waiting(_) => {}
+        Phase::Down(_) | Phase::Waiting(_) | Phase::Preparing(_) => {}
     }
     object
 }

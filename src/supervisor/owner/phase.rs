@@ -13,11 +13,12 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use super::hand::HandUp;
 use super::{Origin, Refusal};
 use crate::model::{ServiceKind, ServiceName, ServiceSpec, ServiceState};
+use crate::supervisor::container::{Starting, Step};
+use crate::supervisor::live::Live;
 use crate::supervisor::probe::{NotifySocket, Prober, Report};
-use crate::supervisor::process::Process;
-use crate::supervisor::spawn::Prepared;
 use crate::supervisor::wire::ServiceObject;
 
 /// Where a service is in its life.
@@ -26,6 +27,8 @@ pub(super) enum Phase {
     Down(Rest),
     /// To be executed once what it needs is there.
     Waiting(Waiting),
+    /// Its container is being made, or looked for.
+    Preparing(Box<Preparing>),
     /// It has a process.
     Up(Box<Up>),
     /// Waits for the next try.
@@ -107,6 +110,21 @@ impl Waiting {
     }
 }
 
+/// A container on its way: its image is pulled, it is made and started; or it is found again.
+pub(super) struct Preparing {
+    pub attempt: Attempt,
+    /// What it is made from.
+    pub executed: Arc<ServiceSpec>,
+    pub starting: Starting,
+    pub notify: Option<Arc<NotifySocket>>,
+    /// How far it has come.
+    pub message: Option<String>,
+    /// What comes next if it is not wanted any more.
+    pub then: Option<Then>,
+    /// How far the container that is looked for had come.
+    pub left: Option<Box<HandUp>>,
+}
+
 /// The next try.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Retry {
@@ -118,10 +136,9 @@ pub(super) struct Retry {
 
 /// A live process.
 pub(super) struct Up {
-    pub process: Process,
+    pub live: Live,
     /// The definition that it was executed from.
     pub executed: Arc<ServiceSpec>,
-    pub prepared: Arc<Prepared>,
     pub prober: Option<Prober>,
     pub stage: Stage,
     /// Why it is not ready.
@@ -174,6 +191,8 @@ pub(super) enum Event {
     Need(ServiceName, Result<(), Refusal>),
     /// What the owner of a need shows has changed.
     NeedMoved,
+    /// A container has come further.
+    Container(Step),
     /// The main process has ended.
     Ended,
     /// The prober has found something out.
@@ -192,13 +211,14 @@ impl Phase {
         match self {
             Self::Down(_) => pending().await,
             Self::Waiting(waiting) => waiting.event().await,
+            Self::Preparing(preparing) => Event::Container(preparing.starting.next().await),
             Self::BackingOff(retry) => {
                 sleep_until(retry.due).await;
                 Event::Due
             }
             Self::Up(up) => {
                 let Up {
-                    process,
+                    live,
                     prober,
                     deadline,
                     log_trouble,
@@ -206,7 +226,7 @@ impl Phase {
                 } = &mut **up;
                 tokio::select! {
                     biased;
-                    () = process.ended() => Event::Ended,
+                    () = live.ended() => Event::Ended,
                     report = next_report(prober) => Event::Report(report),
                     () = passed(*deadline) => Event::Deadline,
                     Ok(()) = log_trouble.changed() => Event::LogTrouble,

@@ -1,7 +1,7 @@
 //! An owner takes over from the one of a supervisor that was killed: the live process, its readiness,
 //! its back-off, all where they were.
 
-use super::hand::{HandPhase, HandStage, HandThen, HandUp, Inheritance, instant, retry};
+use super::hand::{HandPhase, HandStage, HandUp, Inheritance, instant, retry};
 use super::*;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -33,17 +33,24 @@ impl Owner {
         let mut live = None;
         for child in children {
             match &hand.phase {
-                HandPhase::Up(up) if up.child == child.id() => live = Some(child),
+                HandPhase::Up(up) if up.child == Some(child.id()) => live = Some(child),
                 // Its end was seen to already.
                 _ => clear(&self.name, child).await,
             }
         }
         match hand.phase {
-            HandPhase::Down { rest } => self.phase = Phase::Down(rest),
+            HandPhase::Down { rest } => {
+                self.phase = Phase::Down(rest);
+                if self.record.definition.container {
+                    let (sandbox, name) = (self.sandbox.clone(), self.name.clone());
+                    sandbox.clear_container(&name).await;
+                }
+            }
             HandPhase::BackingOff { due_at, gated } => {
                 self.phase = Phase::BackingOff(retry(due_at, gated));
             }
             HandPhase::Waiting { attempt } => self.begin(attempt.origin, attempt.gated).await,
+            HandPhase::Up(up) if up.child.is_none() => self.find_container(up, notify),
             HandPhase::Up(up) => match live {
                 Some(child) => {
                     let pid = child.pid;
@@ -73,10 +80,17 @@ impl Owner {
         let process = self.adopt(child, &up.executed, cgroup.clone(), input, Known::Before);
         self.last_process = Some((process.pid, process.started_at));
         let notify = notify.map(NotifySocket::from_fd).transpose();
+        let notify = notify.map_err(SpawnError::Notify)?.map(Arc::new);
+        let prepared = self.prepare(&up.executed, None, cgroup)?;
+        self.go_on(Live::Process(Box::new((process, prepared))), up, notify);
+        Ok(())
+    }
+
+    /// What was left runs on in this process.
+    pub(super) fn go_on(&mut self, live: Live, up: HandUp, notify: Option<Arc<NotifySocket>>) {
         self.phase = Phase::Up(Box::new(Up {
-            log_trouble: process.log_trouble(),
-            process,
-            prepared: self.prepare(&up.executed, None, cgroup)?,
+            log_trouble: live.log_trouble(),
+            live,
             executed: Arc::new(up.executed),
             prober: None,
             stage: match up.stage {
@@ -91,19 +105,13 @@ impl Owner {
             },
             message: up.message,
             status: up.status,
-            notify: notify.map_err(SpawnError::Notify)?.map(Arc::new),
+            notify,
             watched: up.watched,
             deadline: up.deadline_at.map(instant),
-            then: match up.then {
-                HandThen::Rest => Then::Rest,
-                HandThen::Again => Then::Again,
-                HandThen::Fail(refusal) => Then::Fail(refusal),
-                HandThen::Heal(text) => Then::Heal(text),
-            },
+            then: up.then.then(),
             attempt: up.attempt,
         }));
         self.probe();
-        Ok(())
     }
 }
 

@@ -9,18 +9,25 @@ use tokio::time::timeout;
 use super::miss::{self, Answers, Miss};
 use crate::keeper::{End, Keeper, Stream};
 use crate::supervisor::aside::Aside;
+use crate::supervisor::container;
+use crate::supervisor::live::Inside;
 use crate::supervisor::spawn::{Prepared, SpawnError};
 
 /// How much of the end of its output is kept.
 const KEPT: usize = 4 << 10;
 
 pub(super) async fn attempt(
-    keeper: &Keeper,
-    prepared: &Prepared,
+    inside: &Inside,
     argv: &[String],
     answers: Answers<'_>,
     limit: Duration,
 ) -> Result<(), Miss> {
+    let (keeper, prepared) = match inside {
+        Inside::Process(keeper, prepared) => (keeper, prepared),
+        Inside::Container(engine, id) => {
+            return in_container(engine, id, argv, answers, limit).await;
+        }
+    };
     let mut output = Tail::default();
     let ended = match timeout(limit, run(keeper, prepared, argv, &mut output)).await {
         Ok(Ok(End::Exited(0))) => return Ok(()),
@@ -35,6 +42,30 @@ pub(super) async fn attempt(
         Err(_) => miss::exec(argv, "has not ended yet", "did not end"),
     };
     Err(ended.with(answers.last_line(&output.0)))
+}
+
+async fn in_container(
+    engine: &container::Engine,
+    id: &str,
+    argv: &[String],
+    answers: Answers<'_>,
+    limit: Duration,
+) -> Result<(), Miss> {
+    let ran = match container::run(engine, id, argv.to_vec(), limit).await {
+        Ok(ran) => ran,
+        Err(error) => return Err(Miss::plain(format!("health check: {error}"))),
+    };
+    if ran.timed_out {
+        let miss = miss::exec(argv, "has not ended yet", "did not end");
+        return Err(miss.with(answers.last_line(&ran.stdout)));
+    }
+    if ran.code == 0 {
+        return Ok(());
+    }
+    let text = format!("exited with {}", ran.code);
+    let said = answers.last_line(&ran.stderr);
+    let said = said.or_else(|| answers.last_line(&ran.stdout));
+    Err(miss::exec(argv, &text, &format!("still {text}")).with(said))
 }
 
 /// Runs a program to its end, with the end of what it writes in `output`. What is left of it is killed

@@ -30,8 +30,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use self::miss::{Answers, Miss};
 use self::notify::Note;
-use super::spawn::Prepared;
-use crate::keeper::Keeper;
+use super::live::Inside;
 use crate::model::{Health, HumanDuration, Probe, Secrets, show_duration};
 
 pub(super) use self::check::check;
@@ -82,12 +81,10 @@ pub(super) struct Begin {
 
 /// What probes are made with.
 pub(super) struct Means {
-    /// Executes probing programs.
-    pub keeper: Keeper,
-    /// The main process.
+    /// The main process; 0 if it is not known.
     pub pid: u32,
-    /// What a probing program is run with.
-    pub prepared: Arc<Prepared>,
+    /// Where probing programs are run.
+    pub inside: Inside,
     /// Whether the text of a log probe has been seen.
     pub seen: watch::Receiver<bool>,
     /// Where the service notifies, if it does.
@@ -309,12 +306,7 @@ impl Task {
                 asked.await.unwrap_or_else(|_| Err(self.no_answer()))
             }
             // It keeps to the limit itself, so that what was said until then is told.
-            Probe::Exec { argv } => {
-                let Means {
-                    keeper, prepared, ..
-                } = &self.means;
-                exec::attempt(keeper, prepared, argv, answers, limit).await
-            }
+            Probe::Exec { argv } => exec::attempt(&self.means.inside, argv, answers, limit).await,
             // There is nothing to ask: it is waited for.
             Probe::Log { contains } => {
                 self.line(contains, self.means.seen.clone()).await;
@@ -390,6 +382,7 @@ pub(super) fn show_limit(limit: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::supervisor::container::Engine;
 
     #[test]
     fn the_delay_is_a_tenth_within_bounds() {
@@ -407,5 +400,45 @@ mod tests {
         for (millis, text) in [(30_000, "30 s"), (1_500, "1.5 s"), (90_000, "1m 30s")] {
             assert_eq!(show_limit(Duration::from_millis(millis)), text);
         }
+    }
+
+    #[tokio::test]
+    async fn a_start_goes_on_with_the_time_that_is_left() {
+        let mut health = Health::new(Probe::Notify {});
+        health.timeout = HumanDuration::from_secs(3);
+        let inside = Inside::Container(Engine::unreachable(), String::new());
+        let late = |health: &Health, lived: Duration| {
+            let began = Timestamp::now() - jiff::SignedDuration::try_from(lived).unwrap();
+            let begin = Begin {
+                before: Before::Starting,
+                started: began,
+                watched: false,
+            };
+            let means = Means {
+                pid: 0,
+                inside: inside.clone(),
+                seen: watch::channel(false).1,
+                notify: None,
+                secrets: Secrets::default(),
+            };
+            let mut prober = Prober::start(health, begin, means);
+            async move {
+                let start = Instant::now();
+                let waits = prober.next().await;
+                assert_eq!(waits, Report::Waiting("no READY=1 from it yet".into()));
+                (prober.next().await, start.elapsed())
+            }
+        };
+        let says = Report::TimedOut("no READY=1 from it after 3 s".into());
+        for (lived, left) in [(2_800, 200), (100_000, 0)] {
+            let (report, waited) = late(&health, Duration::from_millis(lived)).await;
+            assert_eq!(report, says);
+            let left = Duration::from_millis(left);
+            assert!(waited + Duration::from_millis(20) > left, "{waited:?}");
+            assert!(waited < Duration::from_secs(2), "{waited:?}");
+        }
+        health.start_period = HumanDuration::from_millis(4_000);
+        let (_, waited) = late(&health, Duration::from_millis(3_700)).await;
+        assert!(waited > Duration::from_millis(250), "{waited:?}");
     }
 }
