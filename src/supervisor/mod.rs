@@ -8,6 +8,7 @@
 mod api;
 mod aside;
 mod cgroup;
+mod checkpoint;
 mod client;
 mod folder;
 pub mod logs;

@@ -1,0 +1,2 @@
+//! Checkpoints.
+mod copy;
