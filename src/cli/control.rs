@@ -85,6 +85,7 @@ async fn operate(
         platforms: &platforms,
         args: &run_args,
         success,
+        atomic: None,
     };
     if plan.is_empty() && plan.problems.is_empty() && !args.json {
         super::context::print(match operation {

@@ -5,12 +5,14 @@
 
 mod address;
 mod apply;
+mod checkpoint;
 mod completions;
 mod context;
 mod control;
 mod destroy;
 mod error;
 mod exec;
+mod fork;
 mod init;
 mod limits;
 mod logs;
@@ -147,6 +149,10 @@ enum Command {
     Stop(control::StopArgs),
     /// Stop and start services
     Restart(control::RestartArgs),
+    /// Keep what a sandbox is, and bring it back
+    Checkpoint(checkpoint::CheckpointArgs),
+    /// Make a second sandbox like one that is there
+    Fork(fork::ForkArgs),
     /// Remove everything that carries this stack's mark
     Destroy(destroy::DestroyArgs),
     /// Show the platforms and what each can honour
@@ -162,6 +168,9 @@ enum Command {
 
 impl Command {
     fn changes_something(&self) -> bool {
+        if let Self::Checkpoint(args) = self {
+            return args.changes_something();
+        }
         matches!(
             self,
             Self::Apply(_)
@@ -169,6 +178,7 @@ impl Command {
                 | Self::Start(_)
                 | Self::Stop(_)
                 | Self::Restart(_)
+                | Self::Fork(_)
                 | Self::Destroy(_)
         )
     }
@@ -216,6 +226,8 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
         Command::Start(args) => context.block_on(control::start(context, &args)),
         Command::Stop(args) => context.block_on(control::stop(context, &args)),
         Command::Restart(args) => context.block_on(control::restart(context, &args)),
+        Command::Checkpoint(args) => context.block_on(checkpoint::run(context, &args)),
+        Command::Fork(args) => context.block_on(fork::run(context, &args)),
         Command::Destroy(args) => context.block_on(destroy::run(context, &args)),
     }
 }

@@ -123,6 +123,7 @@ async fn stop_all(context: &Context, json: bool) -> Result<ExitCode> {
         platforms: &platforms,
         args: &args,
         success,
+        atomic: None,
     }
     .run(&plan)
     .await

@@ -17,6 +17,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
+use super::checkpoint;
 use super::logs::{Follower, show_line};
 use super::owner::{Await, Control, Origin, Refusal};
 use super::sandbox::{Handle, Sandbox};
@@ -24,8 +25,8 @@ use super::{signal, wire};
 use crate::model::{Isolation, Secrets, ServiceName};
 use crate::platforms::LogQuery;
 
-type Shared = State<Arc<Sandbox>>;
-type Answer<T = Response> = Result<T, Refusal>;
+pub(super) type Shared = State<Arc<Sandbox>>;
+pub(super) type Answer<T = Response> = Result<T, Refusal>;
 
 /// The routes.
 pub(super) fn router(sandbox: Arc<Sandbox>) -> Router {
@@ -39,6 +40,7 @@ pub(super) fn router(sandbox: Arc<Sandbox>) -> Router {
         .route("/v1/services/{name}/restart", post(restart))
         .route("/v1/services/{name}/signal", post(send_signal))
         .route("/v1/services/{name}/logs", get(logs))
+        .merge(checkpoint::routes())
         .fallback(|| async { Refusal::new(404, "not_found", "there is no such route") })
         .method_not_allowed_fallback(|| async {
             Refusal::new(405, "method_not_allowed", "this route has other methods")
@@ -54,7 +56,7 @@ impl IntoResponse for Refusal {
 }
 
 /// The name in a path; one that cannot be read is refused in our own shape.
-struct Name(String);
+pub(super) struct Name(pub String);
 
 impl<S: Send + Sync> FromRequestParts<S> for Name {
     type Rejection = Refusal;
@@ -68,7 +70,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
 }
 
 /// A whole body; one that is too large is refused in our own shape.
-struct Payload(Bytes);
+pub(super) struct Payload(pub Bytes);
 
 impl<S: Send + Sync> FromRequest<S> for Payload {
     type Rejection = Refusal;
@@ -356,7 +358,7 @@ fn find(sandbox: &Sandbox, name: &str) -> Result<Handle, Refusal> {
         .ok_or_else(|| Refusal::not_found(name.as_str()))
 }
 
-fn object_body(body: &Bytes) -> Result<Map<String, Value>, Refusal> {
+pub(super) fn object_body(body: &Bytes) -> Result<Map<String, Value>, Refusal> {
     match serde_json::from_slice(body) {
         Ok(Value::Object(body)) => Ok(body),
         Ok(_) => Err(Refusal::invalid("the body must be a JSON object")),

@@ -159,17 +159,17 @@ impl Client {
     /// Version and process of the supervisor.
     pub async fn health(&self) -> Result<HealthReport> {
         let request = self.request(Method::GET, "/v1/health");
-        json(request.timeout(Duration::from_secs(10))).await
+        answer(request.timeout(Duration::from_secs(10))).await
     }
 
     /// Every service, by name.
     pub async fn list(&self) -> Result<Vec<ServiceObject>> {
-        json(self.request(Method::GET, "/v1/services")).await
+        answer(self.request(Method::GET, "/v1/services")).await
     }
 
     /// One service.
     pub async fn get(&self, name: &ServiceName) -> Result<ServiceObject> {
-        json(self.service(Method::GET, name, "")).await
+        answer(self.service(Method::GET, name, "")).await
     }
 
     /// One service, as soon as its `seq` is greater than `after`.
@@ -177,7 +177,7 @@ impl Client {
         loop {
             let query = [("after", after), ("timeout_ms", POLL.as_millis() as u64)];
             let request = self.service(Method::GET, name, "").query(&query);
-            let object: ServiceObject = json(request).await?;
+            let object: ServiceObject = answer(request).await?;
             if object.seq > after {
                 return Ok(object);
             }
@@ -192,7 +192,7 @@ impl Client {
         secrets: &Secrets,
     ) -> Result<ServiceObject> {
         let body = wire::put_body(spec, secrets).map_err(|e| ClientError::unreachable(&e))?;
-        json(self.service(Method::PUT, name, "").json(&body)).await
+        answer(self.service(Method::PUT, name, "").json(&body)).await
     }
 
     /// Starts a service and what it needs in the same sandbox.
@@ -206,29 +206,29 @@ impl Client {
             .service(Method::POST, name, "/start")
             .query(&[("until", until.word())])
             .json(&wire::start_body(secrets));
-        json(request).await
+        answer(request).await
     }
 
     /// Stops a service; answers once all its processes are gone.
     pub async fn stop(&self, name: &ServiceName) -> Result<ServiceObject> {
-        json(self.service(Method::POST, name, "/stop")).await
+        answer(self.service(Method::POST, name, "/stop")).await
     }
 
     /// Stops and starts a service; answers once it is ready again.
     pub async fn restart(&self, name: &ServiceName, secrets: &Secrets) -> Result<ServiceObject> {
         let request = self.service(Method::POST, name, "/restart");
-        json(request.json(&wire::start_body(secrets))).await
+        answer(request.json(&wire::start_body(secrets))).await
     }
 
     /// Sends a signal, by its name without `SIG`, to a service's process group.
     pub async fn signal(&self, name: &ServiceName, signal: &str) -> Result<ServiceObject> {
         let body = serde_json::json!({ "signal": signal });
-        json(self.service(Method::POST, name, "/signal").json(&body)).await
+        answer(self.service(Method::POST, name, "/signal").json(&body)).await
     }
 
     /// Stops and removes a service; its log stays. A name that is not there is an error (404).
     pub async fn delete(&self, name: &ServiceName) -> Result<()> {
-        json::<serde_json::Value>(self.service(Method::DELETE, name, ""))
+        answer::<serde_json::Value>(self.service(Method::DELETE, name, ""))
             .await
             .map(drop)
     }
@@ -277,20 +277,21 @@ impl Client {
     /// Stops every service and the supervisor; answers when the services are gone.
     pub async fn shutdown(&self) -> Result<()> {
         let request = self.request(Method::POST, "/v1/shutdown");
-        json::<serde_json::Value>(request).await.map(drop)
+        answer::<serde_json::Value>(request).await.map(drop)
     }
 
     fn service(&self, method: Method, name: &ServiceName, tail: &str) -> RequestBuilder {
         self.request(method, &format!("/v1/services/{name}{tail}"))
     }
 
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+    pub(super) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.http
             .request(method, format!("http://supervisor{path}"))
     }
 }
 
-async fn json<T: DeserializeOwned>(request: RequestBuilder) -> Result<T> {
+/// The body of a successful answer.
+pub(super) async fn answer<T: DeserializeOwned>(request: RequestBuilder) -> Result<T> {
     Ok(checked(request.send().await?).await?.json().await?)
 }
 

@@ -36,6 +36,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 pub use cgroup::{LimitSupport, limit_support};
+pub use checkpoint::{
+    ForkedFiles, OfflineError, create_offline, delete_offline, fork_offline, list_offline,
+    restore_offline,
+};
 pub use client::{Client, ClientError, HealthReport, Until};
 pub use occupy::{Occupied, is_occupied, occupy};
 pub use stored::{exec_attached, kill_leftovers, stored_logs, stored_services};

@@ -10,6 +10,7 @@ use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::checkpoint::Checkpoints;
 use super::logs::LogEngine;
 use super::os;
 use super::owner::{Await, Control, Inheritance, Origin, Owner, Refusal};
@@ -95,7 +96,9 @@ pub(super) struct Sandbox {
     /// Those that go on from where an earlier supervisor was killed.
     inherited: Mutex<BTreeSet<ServiceName>>,
     /// Held while a definition is checked and stored, so that two at once cannot close a cycle.
-    defining: tokio::sync::Mutex<()>,
+    pub defining: tokio::sync::Mutex<()>,
+    /// Checkpoints and restores.
+    pub checkpoints: Checkpoints,
 }
 
 impl Sandbox {
@@ -118,6 +121,7 @@ impl Sandbox {
             services: Mutex::default(),
             inherited: Mutex::default(),
             defining: tokio::sync::Mutex::default(),
+            checkpoints: Checkpoints::default(),
         })
     }
 
@@ -175,10 +179,12 @@ impl Sandbox {
         }
     }
 
-    /// Makes owners for the kept definitions, each with what its last owner has left.
+    /// Makes owners for the kept definitions, each with what its last owner has left; or, where a
+    /// restore has just been completed, as they are now.
     pub(super) fn load(
         self: &Arc<Self>,
         mut inheritances: BTreeMap<ServiceName, Inheritance>,
+        rewound: bool,
     ) -> io::Result<()> {
         let mut records = self.store.load()?;
         for (name, running) in self.store.running()? {
@@ -194,8 +200,14 @@ impl Sandbox {
             self.store.clear_running(&name)?;
         }
         for (name, record) in records {
-            let inheritance = inheritances.remove(&name);
-            self.register(name, record, Secrets::default(), inheritance);
+            let mut inheritance = inheritances.remove(&name);
+            let mut secrets = Secrets::default();
+            if rewound {
+                // Where it was is past; what it was told in confidence is still of use.
+                let hand = inheritance.take().and_then(|left| left.hand);
+                secrets.extend(hand.map(|hand| hand.secrets()).unwrap_or_default());
+            }
+            self.register(name, record, secrets, inheritance);
         }
         // Deleted, and the supervisor killed before the process was gone.
         for (name, inheritance) in inheritances {
@@ -210,7 +222,8 @@ impl Sandbox {
         Ok(())
     }
 
-    fn register(
+    /// Makes an owner for a service that is on disk already.
+    pub(super) fn register(
         self: &Arc<Self>,
         name: ServiceName,
         record: Record,
@@ -359,6 +372,11 @@ impl Sandbox {
     /// Stops every service, each before what it needs. What was asked for stays asked for.
     pub(super) async fn halt(&self) {
         self.closing.cancel();
+        self.halt_services().await;
+    }
+
+    /// The same without the end of the sandbox.
+    pub(super) async fn halt_services(&self) {
         let mut left = self.handles();
         while !left.is_empty() {
             let needed: BTreeSet<_> = left.values().filter_map(Handle::spec).collect_needs();

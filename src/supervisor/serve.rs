@@ -16,6 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::api;
 use super::cgroup::Cgroups;
+use super::checkpoint;
 use super::folder::FolderWatch;
 use super::logs::{Kept, LogEngine};
 use super::os;
@@ -23,7 +24,7 @@ use super::owner::Inheritance;
 use super::sandbox::{self, Sandbox};
 use super::spawn::Base;
 use super::store::Store;
-use crate::keeper::{Inherited, Keeper, Legacy, READY, SOCKET, Superior};
+use crate::keeper::{Child, Inherited, Keeper, Legacy, READY, SOCKET, Superior};
 use crate::model::ServiceName;
 
 /// How long open connections are given to take their last answer.
@@ -102,13 +103,19 @@ impl Descriptors {
 async fn supervise(store: Store, inherited: Descriptors) -> Result<(), ServeError> {
     let mut ends = EndSignals::new().map_err(at("signals"))?;
     let keeper = Keeper::connect(inherited.children).await;
-    let (keeper, legacy) = keeper.map_err(at("the keeper"))?;
+    let (keeper, mut legacy) = keeper.map_err(at("the keeper"))?;
     let superior = Superior::new(inherited.control).map_err(at("the keeper"))?;
     if legacy.notes.is_empty() && legacy.children.is_empty() {
         kill_leftovers(&store)
             .await
             .map_err(at("processes of an earlier keeper"))?;
     }
+    let rewound = checkpoint::is_interrupted(&store).map_err(at("restore.json"))?;
+    if rewound {
+        let ended = end(std::mem::take(&mut legacy.children)).await;
+        ended.map_err(at("processes from before a restore"))?;
+    }
+    checkpoint::recover(&store).map_err(at("an interrupted checkpoint or restore"))?;
     let base = base(&store).map_err(at("sandbox.json cannot be read"))?;
     let listener = UnixListener::from_std(inherited.listener).map_err(at("the socket"))?;
     let folder =
@@ -117,7 +124,7 @@ async fn supervise(store: Store, inherited: Descriptors) -> Result<(), ServeErro
     let sandbox = Sandbox::new(store, base, keeper.clone(), legacy.hello.clone(), logs);
     let inheritances = inheritances(legacy);
     sandbox
-        .load(inheritances)
+        .load(inheritances, rewound)
         .map_err(at("the definitions cannot be read"))?;
     let closed = sandbox.closed.clone();
     let serving = axum::serve(Guarded(listener), api::router(sandbox.clone()))
@@ -157,6 +164,17 @@ async fn supervise(store: Store, inherited: Descriptors) -> Result<(), ServeErro
     sandbox.closed.cancel();
     let _ = tokio::time::timeout(LAST_ANSWERS, serving).await;
     tracing::info!("ends");
+    Ok(())
+}
+
+/// Ends what an earlier supervisor was about to stop.
+async fn end(children: Vec<Child>) -> io::Result<()> {
+    for mut child in children {
+        let family = os::descendants([child.pid]);
+        os::kill_session(child.pid, os::start_time(child.pid)).await?;
+        os::kill_family(family).await?;
+        child.ended().await;
+    }
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 #![cfg(target_os = "linux")]
 
 mod acceptance;
+mod checkpoint;
 mod health;
 mod keeper;
 mod life;

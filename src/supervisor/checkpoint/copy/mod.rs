@@ -23,7 +23,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
@@ -89,6 +89,11 @@ pub(super) fn open_root(path: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat(CWD, path, flags, Mode::empty())?)
 }
 
+/// Whether entries of one folder can be moved to the other.
+pub(super) fn same_mount(a: &OwnedFd, b: &OwnedFd) -> io::Result<bool> {
+    Ok(os::mount_of(a.as_fd())? == os::mount_of(b.as_fd())?)
+}
+
 /// Gives `to` what `from` has besides its content.
 pub(super) fn copy_attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
     let stat = rustix::fs::fstat(from)?;
@@ -96,10 +101,13 @@ pub(super) fn copy_attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::R
 }
 
 /// Copies everything in `from` into `to`, which is empty, and then the attributes of `from` itself.
+///
+/// Ends with an error soon after `stop` is set.
 pub(super) fn copy_tree(
     from: OwnedFd,
     to: OwnedFd,
     leave_out: LeaveOut,
+    stop: &Arc<AtomicBool>,
 ) -> Result<Copied, CopyError> {
     let at_root = |source: io::Error| CopyError {
         path: PathBuf::from("."),
@@ -115,6 +123,7 @@ pub(super) fn copy_tree(
         bytes: AtomicU64::new(0),
         entries: AtomicU64::new(0),
         failed: Mutex::default(),
+        stop: stop.clone(),
     });
     let root = Folder {
         copy: copy.clone(),
@@ -159,10 +168,15 @@ struct Copy {
     bytes: AtomicU64,
     entries: AtomicU64,
     failed: Mutex<Option<CopyError>>,
+    stop: Arc<AtomicBool>,
 }
 
 impl Copy {
     fn has_failed(&self) -> bool {
+        if self.stop.load(Ordering::Relaxed) {
+            let source = io::ErrorKind::Interrupted.into();
+            self.fail(error_at(Vec::new(), source));
+        }
         let failed = self.failed.lock();
         failed.unwrap_or_else(PoisonError::into_inner).is_some()
     }

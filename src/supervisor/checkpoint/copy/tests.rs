@@ -10,6 +10,7 @@ fn copy(from: &Path, to: &Path) -> Result<Copied, CopyError> {
         open_root(from).unwrap(),
         open_root(to).unwrap(),
         LeaveOut::default(),
+        &Default::default(),
     )
 }
 
@@ -176,6 +177,7 @@ fn what_is_left_out_and_what_cannot_be_copied() {
         open_root(&from).unwrap(),
         open_root(&to).unwrap(),
         leave_out,
+        &Default::default(),
     )
     .unwrap();
     assert!(to.join("keep/other").exists());
@@ -185,6 +187,7 @@ fn what_is_left_out_and_what_cannot_be_copied() {
         open_root(&from).unwrap(),
         open_root(&to).unwrap(),
         LeaveOut::default(),
+        &Default::default(),
     );
     let error = again.unwrap_err().to_string();
     assert!(error.starts_with("keep: "), "{error}");
