@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::manifest::Report;
-use crate::model::Address;
+use crate::model::{Address, SandboxName};
 use crate::plan::{Plan, StepKind};
 
 /// Something that happened, with the time it happened at.
@@ -96,6 +96,16 @@ pub enum What {
     Interrupted,
     /// An apply ended.
     ApplyFinished(Outcome),
+    /// An atomic apply has failed, and a sandbox was put back to what it was before.
+    RolledBack {
+        /// The sandbox.
+        sandbox: SandboxName,
+        /// Whether the apply had made it, so that it was removed.
+        removed: bool,
+        /// What went wrong while it was put back.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+    },
     /// The watcher saw a reason to look again.
     RoundStarted {
         /// The reasons, in words: `gabion.yaml changed`.

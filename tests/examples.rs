@@ -98,3 +98,55 @@ fn shop_takes_orders_and_ships_them() {
     project.ok(&with(&vars, &["destroy", "--yes"]));
     assert_eq!(project.processes(), Vec::<u32>::new());
 }
+
+/// What pgbench keeps equal in every transaction: the sums of its tables.
+const SUMS: &str = "select (select sum(abalance) from pgbench_accounts) = (select sum(bbalance) from pgbench_branches)
+    and (select sum(bbalance) from pgbench_branches) = (select sum(tbalance) from pgbench_tellers)
+    and (select sum(tbalance) from pgbench_tellers) = (select sum(delta) from pgbench_history),
+    (select count(*) from pgbench_history)";
+
+#[test]
+#[ignore = "needs PostgreSQL, which .ci/run installs"]
+fn a_database_survives_a_checkpoint_under_load() {
+    let mut project = Project::example("shop");
+    let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap();
+    if nix::unistd::Uid::effective().is_root() {
+        project.run_as(nobody.uid.as_raw(), nobody.gid.as_raw());
+    }
+    let [postgres, redis, api] = [free_port(), free_port(), free_port()];
+    let vars = vars(&[
+        ("postgres_port", postgres),
+        ("redis_port", redis),
+        ("api_port", api),
+    ]);
+    let ok = |rest: &[&str]| project.ok(&with(&vars, rest)).stdout();
+    ok(&["apply", "--yes", "data/postgres"]);
+    let exec = |command: &[&str]| ok(&[&["exec", "data", "--"], command].concat());
+    exec(&["pgbench", "--initialize", "--quiet", "--scale", "4"]);
+    let transactions = || -> u64 {
+        let text = exec(&["psql", "-Atc", "select count(*) from pgbench_history"]);
+        text.trim().parse().unwrap()
+    };
+    let load = [
+        "exec", "data", "--", "pgbench", "--client", "4", "--time", "600",
+    ];
+    let mut load = project.command(&with(&vars, &load));
+    load.stdout(std::process::Stdio::null());
+    load.stderr(std::process::Stdio::null());
+    let mut load = load.spawn().unwrap();
+    eventually("the load has begun", || transactions() > 100);
+    ok(&["checkpoint", "create", "data", "under-load"]);
+    let then = transactions();
+    eventually("the load has gone on", || transactions() > then);
+    // The load ends with its connections.
+    ok(&["checkpoint", "restore", "data", "under-load", "--yes"]);
+    load.wait().unwrap();
+
+    let sums = exec(&["psql", "-Atc", SUMS]);
+    let (equal, count) = sums.trim().split_once('|').unwrap();
+    assert_eq!(equal, "t");
+    let count: u64 = count.parse().unwrap();
+    assert!((100..=then).contains(&count), "{count} of {then}");
+    exec(&["pg_amcheck", "--install-missing", "--heapallindexed"]);
+    ok(&["destroy", "--yes"]);
+}

@@ -4,6 +4,7 @@
 //! begins once everything in its `after` has come far enough; a failure skips what depends on it
 //! and nothing else. It decides nothing that the plan left open.
 
+mod atomic;
 mod journal;
 mod lock;
 
@@ -15,6 +16,7 @@ use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, watch};
 
+pub use atomic::{AtomicError, RolledBack, SafePoint};
 pub use journal::Journal;
 pub use lock::{Holder, LockError, StackLock};
 

@@ -15,6 +15,7 @@ use crate::plan::{self, Options};
   gabion apply --yes                     in CI
   gabion apply web/api                   only this service and what it needs
   gabion apply plan.json                 what gabion plan --out plan.json has shown
+  gabion apply --atomic                  all of it, or back to what was
   gabion apply --yes --json              events for machines, one per line
 
 The first Ctrl-C starts nothing new and awaits what is running; the second stops
@@ -26,6 +27,13 @@ pub struct ApplyArgs {
     /// anything it touches is not as it was when the plan was made.
     #[arg(value_name = "ADDRESS|FILE.json", add = super::address::completer())]
     targets: Vec<ApplyArg>,
+    /// Bring everything back if it fails: each sandbox is checkpointed first
+    ///
+    /// If an action fails, or the apply is interrupted, files, definitions and running services of
+    /// all sandboxes that the plan touches become what they were. A plan that deletes a sandbox is
+    /// refused.
+    #[arg(long)]
+    atomic: bool,
     #[command(flatten)]
     limits: Limits,
     #[command(flatten)]
@@ -35,7 +43,7 @@ pub struct ApplyArgs {
 pub async fn run(context: &Context, args: &ApplyArgs) -> Result<ExitCode> {
     let (targets, file) = plan_file::sort(&args.targets)?;
     if let Some(file) = file {
-        return plan_file::apply(context, &args.run, &args.limits, file).await;
+        return plan_file::apply(context, &args.run, &args.limits, args.atomic, file).await;
     }
     let (loaded, desired) = context.load_plannable()?;
     let _lock = run::lock(
@@ -64,6 +72,7 @@ pub async fn run(context: &Context, args: &ApplyArgs) -> Result<ExitCode> {
         args: &args.run,
         success: "Everything is as the manifest says.",
         upgrades: true,
+        atomic: args.atomic.then_some(&observed),
     };
     execution.ask_and_run(&plan, "Apply this plan?").await
 }

@@ -86,6 +86,7 @@ async fn operate(
         args: &run_args,
         success,
         upgrades: false,
+        atomic: None,
     };
     if plan.is_empty() && plan.problems.is_empty() && !args.json {
         super::context::print(match operation {

@@ -56,6 +56,7 @@ pub async fn run(context: &Context, args: &DestroyArgs) -> Result<ExitCode> {
         args: &args.run,
         success: "Nothing of this stack is left.",
         upgrades: false,
+        atomic: None,
     };
     let code = execution.ask_and_run(&plan, "Destroy all of this?").await?;
     if code == ExitCode::SUCCESS {

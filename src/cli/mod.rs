@@ -5,12 +5,14 @@
 
 mod address;
 mod apply;
+mod checkpoint;
 mod completions;
 mod context;
 mod control;
 mod destroy;
 mod error;
 mod exec;
+mod fork;
 mod init;
 mod limits;
 mod logs;
@@ -155,6 +157,10 @@ enum Command {
     Signal(send::SignalArgs),
     /// Let this gabion supervise a sandbox that another version has started
     Upgrade(upgrade::UpgradeArgs),
+    /// Keep what a sandbox is, and bring it back
+    Checkpoint(checkpoint::CheckpointArgs),
+    /// Make a second sandbox like one that is there
+    Fork(fork::ForkArgs),
     /// Remove everything that carries this stack's mark
     Destroy(destroy::DestroyArgs),
     /// Show the platforms and what each can honour
@@ -170,6 +176,9 @@ enum Command {
 
 impl Command {
     fn changes_something(&self) -> bool {
+        if let Self::Checkpoint(args) = self {
+            return args.changes_something();
+        }
         matches!(
             self,
             Self::Apply(_)
@@ -180,6 +189,7 @@ impl Command {
                 | Self::Send(_)
                 | Self::Signal(_)
                 | Self::Upgrade(_)
+                | Self::Fork(_)
                 | Self::Destroy(_)
         )
     }
@@ -230,6 +240,8 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
         Command::Send(args) => context.block_on(send::send(context, &args)),
         Command::Signal(args) => context.block_on(send::signal(context, &args)),
         Command::Upgrade(args) => context.block_on(upgrade::run(context, &args)),
+        Command::Checkpoint(args) => context.block_on(checkpoint::run(context, &args)),
+        Command::Fork(args) => context.block_on(fork::run(context, &args)),
         Command::Destroy(args) => context.block_on(destroy::run(context, &args)),
     }
 }

@@ -117,6 +117,7 @@ pub async fn apply(
     context: &Context,
     args: &RunArgs,
     limits: &Limits,
+    atomic: bool,
     path: &Path,
 ) -> Result<ExitCode> {
     let file = read(path)?;
@@ -147,6 +148,7 @@ pub async fn apply(
         args,
         success: "Everything is as the plan says.",
         upgrades: true,
+        atomic: atomic.then_some(&observed),
     };
     execution.ask_and_run(&plan, "Apply this plan?").await
 }

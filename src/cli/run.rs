@@ -11,10 +11,12 @@ use tokio::sync::{mpsc, watch};
 use super::context::{Context, count, print, say, say_raw};
 use super::error::{Error, INTERRUPTED, Result};
 use super::progress::{Mode, Reporter, printable};
-use crate::apply::{Apply, DEFAULT_PARALLELISM, Holder, Interrupt, StackLock};
+use crate::apply::{
+    Apply, AtomicError, DEFAULT_PARALLELISM, Holder, Interrupt, RolledBack, SafePoint, StackLock,
+};
 use crate::event::{Event, Outcome, SkipReason, What};
 use crate::manifest::Loaded;
-use crate::model::{HumanDuration, show_duration};
+use crate::model::{HumanDuration, Observed, show_duration};
 use crate::plan::{self, Plan, render};
 use crate::platforms::Platforms;
 
@@ -95,6 +97,8 @@ pub struct Execution<'a> {
     pub success: &'a str,
     /// Whether older supervisors make way for this gabion first.
     pub upgrades: bool,
+    /// For an apply that is done in full or not at all: what was there before.
+    pub atomic: Option<&'a Observed>,
 }
 
 impl Execution<'_> {
@@ -137,7 +141,16 @@ impl Execution<'_> {
 
     /// Carries out `plan` without a question.
     pub async fn run(&self, plan: &Plan) -> Result<ExitCode> {
+        let safe_point = match self.atomic {
+            Some(observed) => Some(self.safe_point(plan, observed).await?),
+            None => None,
+        };
         let outcome = self.carry_out(plan).await?;
+        match safe_point {
+            Some(point) if outcome.is_success() => point.release(self.platforms).await,
+            Some(point) => self.roll_back(point).await?,
+            None => {}
+        }
         Ok(if outcome.interrupted {
             ExitCode::from(INTERRUPTED)
         } else if outcome.is_success() {
@@ -145,6 +158,60 @@ impl Execution<'_> {
         } else {
             ExitCode::FAILURE
         })
+    }
+
+    async fn safe_point(&self, plan: &Plan, observed: &Observed) -> Result<SafePoint> {
+        let secrets = &self.loaded.secrets;
+        let taken = SafePoint::take(self.platforms, plan, observed, secrets).await;
+        taken.map_err(|error| Error::Failed {
+            message: format!("nothing was changed: {error}"),
+            hint: matches!(error, AtomicError::Deletes(_)).then(|| {
+                "apply the rest with --atomic and addresses, then this without".to_owned()
+            }),
+        })
+    }
+
+    async fn roll_back(&self, point: SafePoint) -> Result<()> {
+        if !self.args.json {
+            say(format_args!("Rolling back …"));
+        }
+        let told = point.roll_back(self.platforms, &self.loaded.secrets).await;
+        let whole = told.iter().all(|it| it.error.is_none());
+        for it in told {
+            let RolledBack {
+                sandbox,
+                removed,
+                error,
+            } = it;
+            if self.args.json {
+                let event = Event::now(What::RolledBack {
+                    sandbox,
+                    removed,
+                    error,
+                });
+                let line = serde_json::to_string(&event);
+                print(&format!(
+                    "{}\n",
+                    line.map_err(|e| Error::failed(e.to_string()))?
+                ))?;
+                continue;
+            }
+            match (error, removed) {
+                (None, false) => say(format_args!("  {sandbox}: as it was before")),
+                (None, true) => say(format_args!("  {sandbox}: removed again")),
+                (Some(error), _) => say(format_args!(
+                    "  {sandbox}: not rolled back: {}",
+                    printable(&error)
+                )),
+            }
+        }
+        if !self.args.json {
+            say(match whole {
+                true => format_args!("Everything is as it was before the apply."),
+                false => format_args!("Not everything could be rolled back: see above."),
+            });
+        }
+        Ok(())
     }
 
     async fn carry_out(&self, plan: &Plan) -> Result<Outcome> {
@@ -201,15 +268,20 @@ impl Execution<'_> {
             )
         } else {
             format!(
-                "Failed: {failed} of {actions}; {done} done, {skipped} not tried. Nothing was rolled \
-                 back.\n"
+                "Failed: {failed} of {actions}; {done} done, {skipped} not tried.{}\n",
+                match self.atomic {
+                    Some(_) => "",
+                    None => " Nothing was rolled back.",
+                }
             )
         };
         if plan.actions.len() > FITS_A_SCREEN {
             text.push_str(&failures(seen));
         }
         let logged = with_evidence(seen);
-        if logged.is_empty() {
+        if logged.is_empty() && self.atomic.is_some() {
+            // What becomes of it is told next.
+        } else if logged.is_empty() {
             text.push_str("The next apply goes on from what is really there.\n");
         } else {
             let who = if logged.len() == 1 { "it" } else { "they" };

@@ -124,6 +124,7 @@ async fn stop_all(context: &Context, json: bool) -> Result<ExitCode> {
         args: &args,
         success,
         upgrades: false,
+        atomic: None,
     }
     .run(&plan)
     .await

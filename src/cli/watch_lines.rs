@@ -187,6 +187,7 @@ impl<'a> Lines<'a> {
                 Ok(())
             }
             What::ApplyStarted { .. }
+            | What::RolledBack { .. }
             | What::ActionAbandoned { .. }
             | What::ApplyFinished(_)
             | What::Interrupted => Ok(()),

@@ -68,6 +68,41 @@ pub(super) fn fork_enclosed() -> io::Result<u32> {
     }
 }
 
+/// Whether this machine lets this user have such namespaces: makes some, mounts what is the hardest to get,
+/// and lets them go again. May be called in any process.
+pub(crate) fn probe() -> io::Result<()> {
+    let flags = libc::CLONE_NEWUSER
+        | libc::CLONE_NEWPID
+        | libc::CLONE_NEWNS
+        | libc::CLONE_NEWIPC
+        | libc::SIGCHLD;
+    // SAFETY: the child only makes system calls, on constants, and exits.
+    let child = unsafe {
+        let child = libc::syscall(libc::SYS_clone, libc::c_long::from(flags), 0, 0, 0, 0);
+        if child == 0 {
+            let (root, proc) = (c"/".as_ptr(), c"/proc".as_ptr());
+            let none = std::ptr::null();
+            let private = libc::MS_REC | libc::MS_PRIVATE;
+            let done = libc::mount(none, root, none, private, none.cast()) == 0
+                && libc::mount(c"proc".as_ptr(), proc, c"proc".as_ptr(), 0, none.cast()) == 0;
+            libc::_exit(if done { 0 } else { *libc::__errno_location() });
+        }
+        child
+    };
+    let pid = i32::try_from(child)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw);
+    let Some(pid) = pid else {
+        return Err(io::Error::last_os_error());
+    };
+    let waited = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty())?;
+    match waited.and_then(|(_, status)| status.exit_status()) {
+        Some(0) => Ok(()),
+        Some(code) => Err(io::Error::from_raw_os_error(code)),
+        None => Err(io::ErrorKind::Other.into()),
+    }
+}
+
 /// Gives a process in a new user namespace the same users and groups as out here, as far as this process may.
 pub(super) fn map_users(pid: u32) -> io::Result<()> {
     let of = |name: &str| format!("/proc/{pid}/{name}");

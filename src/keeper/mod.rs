@@ -30,6 +30,7 @@ use std::process::ExitCode;
 
 pub(crate) use client::Line;
 pub use client::{Child, Keeper, Legacy, Superior};
+pub(crate) use enclosure::probe as probe_isolation;
 pub(crate) use folder::{LOCK, SOCKET, SPEC};
 pub use keep::{Inherited, KeepError, Remote};
 pub(crate) use launch::READY;

@@ -219,7 +219,7 @@ impl Parts<'_, '_> {
         CheckpointSettings {
             before: self.hook(&rule.before, "before"),
             after: self.hook(&rule.after, "after"),
-            freeze: rule.freeze.value.as_ref().is_some_and(|flag| flag.0),
+            freeze: rule.freeze.value.as_ref().map(|flag| flag.0),
         }
     }
 

@@ -214,7 +214,7 @@ pub(super) struct CheckpointRule {
     pub before: Field<Either<String, List<Text>>>,
     /// A program, or a shell line, run in the sandbox after, whether the checkpoint succeeded or not.
     pub after: Field<Either<String, List<Text>>>,
-    /// Whether its processes are held while files are copied.
+    /// Whether its processes are held while files are copied. Default: true.
     pub freeze: Field<Flag>,
 }
 

@@ -5,6 +5,7 @@
 
 mod address;
 mod capability;
+mod checkpoint;
 mod desired;
 mod duration;
 mod health;
@@ -17,6 +18,7 @@ mod service;
 
 pub use address::{Address, AddressError, NAME_RULE, SandboxName, ServiceAddress, ServiceName};
 pub use capability::{Capabilities, Hindrance, Scope, Support};
+pub use checkpoint::{Checkpoint, Forked, Restored, human_size};
 pub use desired::{Desired, DesiredSandbox, WatchAction, WatchRule};
 pub use duration::{HumanDuration, show_duration};
 pub use health::{Health, HttpProbe, Probe, Scheme, StatusRange, Watchdog};

@@ -169,12 +169,17 @@ pub struct CheckpointSettings {
     /// not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Vec<String>>,
-    /// Whether the sandbox's processes are held while files are copied.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub freeze: bool,
+    /// Whether the sandbox's processes are held while files are copied. `None`: they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freeze: Option<bool>,
 }
 
 impl CheckpointSettings {
+    /// Whether the sandbox's processes are held while files are copied.
+    pub fn freezes(&self) -> bool {
+        self.freeze.unwrap_or(true)
+    }
+
     /// Whether nothing is done.
     pub fn is_none(&self) -> bool {
         *self == Self::default()

@@ -10,10 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
-use super::{Act, LogLine, LogQuery, Observe, PlatformError, Progress, Result};
+use super::{Act, ForkOptions, LogLine, LogQuery, Observe, PlatformError, Progress, Result};
 use crate::model::{
-    Address, Capabilities, Listing, Observed, SandboxName, SandboxSpec, SandboxState, Secrets,
-    ServiceAddress, ServiceKind, ServiceSpec, ServiceState,
+    Address, Capabilities, Checkpoint, Forked, Listing, Observed, ObservedSandbox, Restored,
+    SandboxName, SandboxSpec, SandboxState, Secrets, ServiceAddress, ServiceKind, ServiceName,
+    ServiceSpec, ServiceState,
 };
 use crate::plan::{Step, StepKind, simulate};
 
@@ -75,6 +76,7 @@ struct Inner {
     logs: BTreeMap<ServiceAddress, Vec<LogLine>>,
     last_pid: u32,
     calls: usize,
+    checkpoints: BTreeMap<SandboxName, Vec<(Checkpoint, ObservedSandbox)>>,
 }
 
 /// The whole table: memory can do everything.
@@ -378,6 +380,33 @@ impl Observe for Memory {
         }
         Ok(receiver)
     }
+
+    async fn checkpoints(&self, sandbox: &SandboxName) -> Result<Vec<Checkpoint>> {
+        let inner = self.lock();
+        let kept = inner.checkpoints.get(sandbox).into_iter().flatten();
+        Ok(kept.map(|(checkpoint, _)| checkpoint.clone()).collect())
+    }
+}
+
+impl Inner {
+    fn sandbox(&self, name: &SandboxName) -> Result<&ObservedSandbox> {
+        let known = self.observed.known(name);
+        known.ok_or_else(|| PlatformError::new(format!("there is no sandbox `{name}`")))
+    }
+
+    fn kept(&self, sandbox: &SandboxName, id: &str) -> Result<&(Checkpoint, ObservedSandbox)> {
+        let kept = self.checkpoints.get(sandbox).into_iter().flatten();
+        kept.into_iter()
+            .find(|(checkpoint, _)| checkpoint.id == id)
+            .ok_or_else(|| PlatformError::new(format!("checkpoint not found: {id}")))
+    }
+}
+
+/// The services that are up.
+fn running(sandbox: &ObservedSandbox) -> BTreeSet<ServiceName> {
+    let services = sandbox.services.iter();
+    let up = services.filter(|(_, service)| service.state.is_up());
+    up.map(|(name, _)| name.clone()).collect()
 }
 
 #[async_trait]
@@ -447,6 +476,99 @@ impl Act for Memory {
     async fn delete_service(&self, service: &ServiceAddress) -> Result<()> {
         self.write(service.clone().into(), Step::DeleteService, None)
             .await
+    }
+
+    async fn create_checkpoint(
+        &self,
+        sandbox: &SandboxName,
+        name: Option<&str>,
+        _: &Secrets,
+    ) -> Result<Checkpoint> {
+        let mut inner = self.lock();
+        let there = inner.sandbox(sandbox)?.clone();
+        let kept = inner.checkpoints.entry(sandbox.clone()).or_default();
+        let checkpoint = Checkpoint {
+            id: format!("cp_{:02}", kept.len() + 1),
+            name: name.map(str::to_owned),
+            created_at: jiff::Timestamp::UNIX_EPOCH,
+            size_bytes: 0,
+            copy_duration_ms: 0,
+            running: running(&there).into_iter().collect(),
+            frozen: true,
+        };
+        kept.push((checkpoint.clone(), there));
+        Ok(checkpoint)
+    }
+
+    async fn wait_checkpoint(&self, sandbox: &SandboxName, id: &str) -> Result<Checkpoint> {
+        let inner = self.lock();
+        inner
+            .kept(sandbox, id)
+            .map(|(checkpoint, _)| checkpoint.clone())
+    }
+
+    async fn restore_checkpoint(
+        &self,
+        sandbox: &SandboxName,
+        id: &str,
+        _: &Secrets,
+    ) -> Result<Restored> {
+        let mut inner = self.lock();
+        let (checkpoint, then) = inner.kept(sandbox, id)?.clone();
+        let before = running(inner.sandbox(sandbox)?);
+        let recorded: BTreeSet<_> = checkpoint.running.iter().cloned().collect();
+        inner
+            .observed
+            .sandboxes
+            .insert(sandbox.clone(), Listing::Known(then));
+        Ok(Restored {
+            restore_duration_ms: 0,
+            stopped_services: before.difference(&recorded).cloned().collect(),
+            started_services: checkpoint.running,
+            failed_services: Vec::new(),
+        })
+    }
+
+    async fn delete_checkpoint(&self, sandbox: &SandboxName, id: &str) -> Result<()> {
+        let mut inner = self.lock();
+        if let Some(kept) = inner.checkpoints.get_mut(sandbox) {
+            kept.retain(|(checkpoint, _)| checkpoint.id != id);
+        }
+        Ok(())
+    }
+
+    async fn fork_sandbox(
+        &self,
+        source: &SandboxName,
+        fork: &SandboxName,
+        options: &ForkOptions,
+        _: &Secrets,
+    ) -> Result<Forked> {
+        let mut inner = self.lock();
+        let mut made = match &options.from {
+            Some(id) => inner.kept(source, id)?.1.clone(),
+            None => inner.sandbox(source)?.clone(),
+        };
+        if inner.observed.sandboxes.contains_key(fork) {
+            let text = format!("there is a sandbox `{fork}` already");
+            return Err(PlatformError::new(text));
+        }
+        for service in made.services.values_mut() {
+            service.pid = None;
+            if options.stopped && service.state.is_up() {
+                service.state = ServiceState::Stopped;
+            }
+        }
+        let started_services = running(&made).into_iter().collect();
+        inner
+            .observed
+            .sandboxes
+            .insert(fork.clone(), Listing::Known(made));
+        inner.give_pids();
+        Ok(Forked {
+            started_services,
+            ..Forked::default()
+        })
     }
 
     async fn exec(&self, sandbox: &SandboxName, _: &[String], _: &Secrets) -> Result<i32> {

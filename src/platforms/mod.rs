@@ -14,8 +14,8 @@ use tokio::sync::{mpsc, watch};
 
 use crate::event::Failure;
 use crate::model::{
-    Capabilities, Desired, Listing, Observed, SandboxName, SandboxSpec, Secrets, ServiceAddress,
-    ServiceSpec,
+    Capabilities, Checkpoint, Desired, Forked, Listing, Observed, Restored, SandboxName,
+    SandboxSpec, Secrets, ServiceAddress, ServiceSpec,
 };
 
 pub mod local;
@@ -60,6 +60,17 @@ pub trait Observe: Send + Sync {
         service: &ServiceAddress,
         query: LogQuery,
     ) -> Result<mpsc::Receiver<LogLine>>;
+
+    /// The checkpoints of a sandbox, the oldest first.
+    async fn checkpoints(&self, _sandbox: &SandboxName) -> Result<Vec<Checkpoint>> {
+        Err(self.without_checkpoints())
+    }
+
+    /// What is said where there are no checkpoints.
+    fn without_checkpoints(&self) -> PlatformError {
+        let kind = self.capabilities().kind;
+        PlatformError::new(format!("platform `{kind}` has no checkpoints"))
+    }
 }
 
 /// Writing to a platform. Every call is idempotent: asking for what is already so succeeds.
@@ -117,6 +128,54 @@ pub trait Act: Observe {
     /// Does so with every sandbox that an older version supervises.
     async fn upgrade_outdated(&self) -> Result<Vec<(SandboxName, Upgraded)>> {
         Ok(Vec::new())
+    }
+
+    /// Makes a checkpoint and returns once it is written. The secrets are for its hooks.
+    async fn create_checkpoint(
+        &self,
+        _sandbox: &SandboxName,
+        _name: Option<&str>,
+        _secrets: &Secrets,
+    ) -> Result<Checkpoint> {
+        Err(self.without_checkpoints())
+    }
+    /// Begins a checkpoint and returns its id; [`Act::wait_checkpoint`] awaits its end.
+    async fn begin_checkpoint(
+        &self,
+        sandbox: &SandboxName,
+        name: Option<&str>,
+        secrets: &Secrets,
+    ) -> Result<String> {
+        let made = self.create_checkpoint(sandbox, name, secrets).await?;
+        Ok(made.id)
+    }
+    /// Returns once a checkpoint is written.
+    async fn wait_checkpoint(&self, _sandbox: &SandboxName, _id: &str) -> Result<Checkpoint> {
+        Err(self.without_checkpoints())
+    }
+    /// Rewinds a sandbox: its files and definitions, and which of its services run. One that is
+    /// stopped stays so. Services get what they need of `secrets`.
+    async fn restore_checkpoint(
+        &self,
+        _sandbox: &SandboxName,
+        _id: &str,
+        _secrets: &Secrets,
+    ) -> Result<Restored> {
+        Err(self.without_checkpoints())
+    }
+    /// Removes a checkpoint. An absent one counts as removed.
+    async fn delete_checkpoint(&self, _sandbox: &SandboxName, _id: &str) -> Result<()> {
+        Err(self.without_checkpoints())
+    }
+    /// Makes another sandbox of the stack with the files, definitions and running services of `source`.
+    async fn fork_sandbox(
+        &self,
+        _source: &SandboxName,
+        _fork: &SandboxName,
+        _options: &ForkOptions,
+        _secrets: &Secrets,
+    ) -> Result<Forked> {
+        Err(self.without_checkpoints())
     }
 
     /// Removes what interrupted work has left behind. To be called while nobody else works on the
@@ -178,6 +237,15 @@ pub struct Upgraded {
     pub from: String,
     /// What supervises it now.
     pub to: String,
+}
+
+/// How a sandbox is forked.
+#[derive(Debug, Clone, Default)]
+pub struct ForkOptions {
+    /// The id of the checkpoint to fork from; the present state if there is none.
+    pub from: Option<String>,
+    /// Whether its services are left stopped.
+    pub stopped: bool,
 }
 
 /// Where a long action tells how far it has come.

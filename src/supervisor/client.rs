@@ -235,7 +235,7 @@ impl Client {
         eof: bool,
     ) -> Result<ServiceObject> {
         let body = serde_json::json!({ "data": data, "eof": eof });
-        json(self.service(Method::POST, name, "/stdin").json(&body)).await
+        once(self.service(Method::POST, name, "/stdin").json(&body)).await
     }
 
     /// Stops and removes a service; its log stays. A name that is not there is an error (404).
@@ -311,7 +311,7 @@ impl Client {
         self.request(method, &format!("/v1/services/{name}{tail}"))
     }
 
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+    pub(super) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.http
             .request(method, format!("http://supervisor{path}"))
     }
@@ -335,7 +335,7 @@ async fn json<T: DeserializeOwned>(request: RequestBuilder) -> Result<T> {
 }
 
 /// Asks for what must not happen twice.
-async fn once<T: DeserializeOwned>(request: RequestBuilder) -> Result<T> {
+pub(super) async fn once<T: DeserializeOwned>(request: RequestBuilder) -> Result<T> {
     whole(request).await.map_err(|broken| match broken {
         Broken::Off(error) | Broken::For(error) => error,
     })

@@ -10,6 +10,7 @@ mod aside;
 mod attach;
 mod cgroup;
 mod changes;
+mod checkpoint;
 mod client;
 mod container;
 mod exec;
@@ -50,6 +51,10 @@ use secrecy::SecretString;
 pub use api::document as openapi;
 pub use attach::{Attached, attach};
 pub use cgroup::{LimitSupport, limit_support};
+pub use checkpoint::{
+    ForkedFiles, OfflineError, create_offline, delete_offline, fork_offline, list_offline,
+    restore_offline,
+};
 pub use client::{Client, ClientError, HealthReport, Until};
 pub use container::{EngineError, EngineSettings, probe_engine};
 pub use listen::{Bound, Listen, ListenError, token_from};

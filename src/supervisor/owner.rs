@@ -92,6 +92,12 @@ pub(super) enum Control {
     },
     /// Write to its standard input.
     Input { given: Given, reply: Reply },
+    /// Become what a checkpoint says, while nothing runs.
+    Rewind {
+        record: Box<Record>,
+        secrets: Secrets,
+        reply: Reply,
+    },
     /// Stop and remove.
     Delete(Reply),
     /// Stop because the supervisor ends; what was asked for stays asked for.
@@ -152,11 +158,7 @@ impl Owner {
         inheritance: Option<Inheritance>,
     ) -> Handle {
         let (sender, controls) = mpsc::unbounded_channel();
-        let rest = match &record {
-            record if record.completed == Some(record.revision) => Rest::Completed,
-            record if record.error.is_some() => Rest::Failed,
-            _ => Rest::Stopped,
-        };
+        let rest = rest_of(&record);
         let first = Arc::new(ServiceObject::of_definition(&name, &record.definition));
         let owner = Self {
             sandbox,
@@ -373,6 +375,15 @@ impl Owner {
                     }
                 }
             }
+            Control::Rewind {
+                record,
+                secrets,
+                reply,
+            } => {
+                self.secrets.extend(secrets);
+                let answer = self.rewind(*record).await;
+                self.answers.push((reply, answer));
+            }
             Control::Halt(reply) => self.wish_stop(reply),
             Control::Kill(reply) => {
                 self.wish_stop(reply);
@@ -407,10 +418,25 @@ impl Owner {
             | Control::Start { reply, .. }
             | Control::Restart { reply, .. }
             | Control::Input { reply, .. }
+            | Control::Rewind { reply, .. }
             | Control::Signal { reply, .. } => {
                 let refusal = Refusal::conflict(format!("`{}` is being deleted", self.name));
                 self.answers.push((reply, Err(refusal)));
             }
+        }
+    }
+
+    async fn rewind(&mut self, record: Record) -> Result<(), Refusal> {
+        if !matches!(self.phase, Phase::Down(_)) {
+            return Err(Refusal::conflict(format!("`{}` still runs", self.name)));
+        }
+        self.record = record;
+        self.phase = Phase::Down(rest_of(&self.record));
+        self.history = History::default();
+        self.illness = None;
+        match self.save().await {
+            true => Ok(()),
+            false => Err(Refusal::internal("the definition is not stored")),
         }
     }
 
@@ -452,6 +478,10 @@ impl Owner {
     async fn wish_start(&mut self, until: Await, origin: Origin, reply: Reply) {
         if self.sandbox.closing.is_cancelled() {
             return self.answers.push((reply, Err(Refusal::closing())));
+        }
+        if self.sandbox.checkpoints.is_restoring() {
+            let refusal = Refusal::conflict("a checkpoint is being restored");
+            return self.answers.push((reply, Err(refusal)));
         }
         if origin != Origin::Request && self.satisfied_at_rest(until) {
             return self.answers.push((reply, Ok(())));
@@ -558,5 +588,14 @@ impl Owner {
         // A stopped process would only act on its signal once it is continued.
         up.live.signal(rustix::process::Signal::CONT);
         up.deadline = Instant::now().checked_add(stop.grace.0);
+    }
+}
+
+/// How a service that does not run came to rest.
+fn rest_of(record: &Record) -> Rest {
+    match record {
+        record if record.completed == Some(record.revision) => Rest::Completed,
+        record if record.error.is_some() => Rest::Failed,
+        _ => Rest::Stopped,
     }
 }

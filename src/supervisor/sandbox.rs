@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::changes::Changes;
+use super::checkpoint::Checkpoints;
 use super::container::{self, EngineSettings};
 use super::logs::LogEngine;
 use super::os;
@@ -116,7 +117,9 @@ pub(super) struct Sandbox {
     /// Those that go on from where an earlier supervisor was killed.
     inherited: Mutex<BTreeSet<ServiceName>>,
     /// Held while a definition is checked and stored, so that two at once cannot close a cycle.
-    defining: tokio::sync::Mutex<()>,
+    pub defining: tokio::sync::Mutex<()>,
+    /// Checkpoints and restores.
+    pub checkpoints: Checkpoints,
 }
 
 impl Sandbox {
@@ -143,6 +146,7 @@ impl Sandbox {
             services: Mutex::default(),
             inherited: Mutex::default(),
             defining: tokio::sync::Mutex::default(),
+            checkpoints: Checkpoints::default(),
         })
     }
 
@@ -206,11 +210,13 @@ impl Sandbox {
         }
     }
 
-    /// Makes owners for the kept definitions, each with what its last owner has left.
+    /// Makes owners for the kept definitions, each with what its last owner has left; or, where a
+    /// restore has just been completed, as they are now.
     pub(super) fn load(
         self: &Arc<Self>,
         mut inheritances: BTreeMap<ServiceName, Inheritance>,
         entries: Vec<EntryNote>,
+        rewound: bool,
     ) -> io::Result<()> {
         self.take_processes_over(&mut inheritances, entries)?;
         let mut records = self.store.load()?;
@@ -227,8 +233,14 @@ impl Sandbox {
             self.store.clear_running(&name)?;
         }
         for (name, record) in records {
-            let inheritance = inheritances.remove(&name);
-            self.register(name, record, Secrets::default(), inheritance);
+            let mut inheritance = inheritances.remove(&name);
+            let mut secrets = Secrets::default();
+            if rewound {
+                // Where it was is past; what it was told in confidence is still of use.
+                let hand = inheritance.take().and_then(|left| left.hand);
+                secrets.extend(hand.map(|hand| hand.secrets()).unwrap_or_default());
+            }
+            self.register(name, record, secrets, inheritance);
         }
         // Deleted, and the supervisor killed before the process was gone; or a process whose end the
         // last supervisor saw, and whose list went with it.
@@ -247,7 +259,8 @@ impl Sandbox {
         Ok(())
     }
 
-    fn register(
+    /// Makes an owner for a service that is on disk already.
+    pub(super) fn register(
         self: &Arc<Self>,
         name: ServiceName,
         record: Record,
@@ -420,7 +433,8 @@ impl Sandbox {
         drop(self.execs.acquire_many(super::exec::AT_ONCE as u32).await);
     }
 
-    async fn halt_services(&self) {
+    /// Stops every service, each before what it needs, without the end of the sandbox.
+    pub(super) async fn halt_services(&self) {
         let mut left = self.handles();
         while !left.is_empty() {
             let needed: BTreeSet<_> = left.values().filter_map(Handle::spec).collect_needs();

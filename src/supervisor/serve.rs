@@ -18,6 +18,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::api;
 use super::attach;
 use super::cgroup::Cgroups;
+use super::checkpoint;
 use super::container::{self, EngineSettings};
 use super::files::Root;
 use super::folder::FolderWatch;
@@ -120,7 +121,7 @@ async fn supervise(
 ) -> Result<(), ServeError> {
     let mut ends = EndSignals::new().map_err(at("signals"))?;
     let keeper = Keeper::connect(inherited.children).await;
-    let (keeper, legacy) = keeper.map_err(at("the keeper"))?;
+    let (keeper, mut legacy) = keeper.map_err(at("the keeper"))?;
     let superior = Superior::new(inherited.control).map_err(at("the keeper"))?;
     let engine = engine_settings();
     if legacy.notes.is_empty() && legacy.children.is_empty() {
@@ -129,6 +130,12 @@ async fn supervise(
             .map_err(at("processes of an earlier keeper"))?;
         clear_containers(&store, &engine).await;
     }
+    let rewound = checkpoint::is_interrupted(&store).map_err(at("restore.json"))?;
+    if rewound {
+        let ended = end(std::mem::take(&mut legacy.children)).await;
+        ended.map_err(at("processes from before a restore"))?;
+    }
+    checkpoint::recover(&store).map_err(at("an interrupted checkpoint or restore"))?;
     let base = base(&store).map_err(at("sandbox.json cannot be read"))?;
     let listener = UnixListener::from_std(inherited.listener).map_err(at("the socket"))?;
     let folder =
@@ -139,7 +146,7 @@ async fn supervise(
     let root = Root::new(legacy.root);
     let (inheritances, entries) = inheritances(legacy.notes, legacy.children);
     sandbox
-        .load(inheritances, entries)
+        .load(inheritances, entries, rewound)
         .map_err(at("the definitions cannot be read"))?;
     let callers = attach::bind(sandbox.store.dir()).map_err(at("the socket for exec"))?;
     tokio::spawn(attach::serve(callers, sandbox.clone()));
@@ -200,6 +207,17 @@ async fn supervise(
     })
     .await;
     tracing::info!("ends");
+    Ok(())
+}
+
+/// Ends what an earlier supervisor was about to stop.
+async fn end(children: Vec<Child>) -> io::Result<()> {
+    for mut child in children {
+        let family = os::descendants([child.pid]);
+        os::kill_session(child.pid, os::start_time(child.pid)).await?;
+        os::kill_family(family).await?;
+        child.ended().await;
+    }
     Ok(())
 }
 

@@ -116,7 +116,7 @@ impl Store {
         Ok(named.unwrap_or_else(|| self.dir.join("workspace")))
     }
 
-    /// What the sandbox was created with.
+    /// What the sandbox was last given by its platform.
     pub(super) fn spec(&self) -> io::Result<SandboxSpec> {
         #[derive(Deserialize)]
         struct Sandbox {

@@ -2,6 +2,7 @@
 #![cfg(target_os = "linux")]
 
 mod api;
+mod checkpoint;
 mod health;
 mod iris;
 mod keeper;

@@ -2,13 +2,14 @@
 
 use std::sync::OnceLock;
 
+use crate::keeper::probe_isolation;
 use crate::model::{Capabilities, Scope, Support};
 use crate::supervisor::{LimitSupport, limit_support};
 
 type Exception = (Scope, &'static str, Support, &'static str);
 
 /// What holds on every machine.
-const ALWAYS: [Exception; 10] = [
+const ALWAYS: [Exception; 6] = [
     (
         Scope::Sandbox,
         "name",
@@ -41,30 +42,6 @@ const ALWAYS: [Exception; 10] = [
     ),
     (
         Scope::Sandbox,
-        "isolation: strict",
-        Support::Unsupported,
-        "processes are kept in process groups only",
-    ),
-    (
-        Scope::Sandbox,
-        "hide",
-        Support::Unsupported,
-        "processes are kept in process groups only",
-    ),
-    (
-        Scope::Sandbox,
-        "writable",
-        Support::Unsupported,
-        "processes are kept in process groups only",
-    ),
-    (
-        Scope::Sandbox,
-        "checkpoint",
-        Support::Unsupported,
-        "there are no checkpoints yet",
-    ),
-    (
-        Scope::Sandbox,
         "needs",
         Support::Supplied,
         "gabion orders and awaits",
@@ -79,12 +56,17 @@ const WATCH: Exception = (
     "`gabion watch` does it",
 );
 
+const NO_NAMESPACE: &str = "this machine gives this user no namespaces of its own";
+
 const NO_GROUP: &str = "needs a writable cgroup, which this machine does not have";
 
 /// What the local platform can honour on this machine. It is looked at once.
 pub fn capabilities() -> &'static Capabilities {
     static TABLE: OnceLock<(Vec<Exception>, OnceLock<Capabilities>)> = OnceLock::new();
-    let (exceptions, table) = TABLE.get_or_init(|| (exceptions(limit_support()), OnceLock::new()));
+    let (exceptions, table) = TABLE.get_or_init(|| {
+        let strict = probe_isolation().is_ok();
+        (exceptions(limit_support(), strict), OnceLock::new())
+    });
     table.get_or_init(|| Capabilities {
         kind: "local",
         summary: "processes on this machine, one supervisor per sandbox",
@@ -93,8 +75,13 @@ pub fn capabilities() -> &'static Capabilities {
     })
 }
 
-fn exceptions(limits: LimitSupport) -> Vec<Exception> {
+fn exceptions(limits: LimitSupport, strict: bool) -> Vec<Exception> {
     let mut all = ALWAYS.to_vec();
+    if !strict {
+        for field in ["isolation: strict", "hide", "writable"] {
+            all.push((Scope::Sandbox, field, Support::Unsupported, NO_NAMESPACE));
+        }
+    }
     let mut no_group = |scope, field| all.push((scope, field, Support::Unsupported, NO_GROUP));
     if !limits.cpu {
         no_group(Scope::Sandbox, "vcpus");
@@ -128,7 +115,7 @@ mod tests {
                 cpu: has,
                 processes: has,
             };
-            let all = exceptions(limits).into_iter();
+            let all = exceptions(limits, true).into_iter();
             let limits = all.filter(|(_, field, support, _)| {
                 *support == Support::Unsupported
                     && (field.starts_with("limits") || matches!(*field, "memory" | "vcpus"))

@@ -105,12 +105,28 @@ impl Stacks {
             folder.write_spec(stack, sandbox, spec)?;
             return Ok(folder);
         }
+        self.create_with(stack, sandbox, spec, |_| Ok(()))
+    }
+
+    /// Makes the folder of a sandbox that is not there, with what `fill` puts into it.
+    pub fn create_with(
+        &self,
+        stack: &str,
+        sandbox: &SandboxName,
+        spec: &SandboxSpec,
+        fill: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<Folder> {
+        let folder = self.sandbox(stack, sandbox);
         let parent = self.root.join(stack);
         private_dir(&parent).map_err(failed("make", &parent))?;
         let draft = Folder(parent.join(format!(".new-{sandbox}")));
         remove_tree(&draft.0).map_err(failed("remove", &draft.0))?;
         private_dir(&draft.0.join("workspace")).map_err(failed("make", &draft.0))?;
         draft.write_spec(stack, sandbox, spec)?;
+        if let Err(error) = fill(&draft.0) {
+            remove_tree(&draft.0).map_err(failed("remove", &draft.0))?;
+            return Err(error);
+        }
         std::fs::rename(&draft.0, &folder.0).map_err(failed("make", &folder.0))?;
         Ok(folder)
     }

@@ -5,6 +5,7 @@
 //! over its Unix socket). In: addresses and specs. Out: observations and effects.
 
 mod capabilities;
+mod checkpoint;
 mod folder;
 mod logs;
 mod repo;
@@ -20,12 +21,13 @@ use tokio::sync::mpsc;
 use crate::event::Failure;
 use crate::keeper;
 use crate::model::{
-    Capabilities, Health, HumanDuration, Isolation, Listing, MissingSecret, ObservedSandbox,
-    ObservedService, SandboxName, SandboxSpec, SandboxState, Secrets, ServiceAddress, ServiceName,
-    ServiceSpec, ServiceState,
+    Capabilities, Checkpoint, Forked, Health, HumanDuration, Isolation, Listing, MissingSecret,
+    ObservedSandbox, ObservedService, Restored, SandboxName, SandboxSpec, SandboxState, Secrets,
+    ServiceAddress, ServiceName, ServiceSpec, ServiceState,
 };
 use crate::platforms::{
-    Act, LogLine, LogQuery, Observe, PlatformError, Progress, Result, Streams, Upgraded,
+    Act, ForkOptions, LogLine, LogQuery, Observe, PlatformError, Progress, Result, Streams,
+    Upgraded,
 };
 use crate::supervisor::{self, Client, ClientError, ServiceObject, Until};
 pub use capabilities::capabilities;
@@ -254,6 +256,10 @@ impl Observe for Local {
             None => logs::stored(folder.path(), &service.service, &query),
         }
     }
+
+    async fn checkpoints(&self, sandbox: &SandboxName) -> Result<Vec<Checkpoint>> {
+        self.list_checkpoints(sandbox).await
+    }
 }
 
 #[async_trait]
@@ -331,6 +337,53 @@ impl Act for Local {
             }
         }
         Ok(upgraded)
+    }
+
+    async fn create_checkpoint(
+        &self,
+        sandbox: &SandboxName,
+        name: Option<&str>,
+        secrets: &Secrets,
+    ) -> Result<Checkpoint> {
+        self.make_checkpoint(sandbox, name, secrets).await
+    }
+
+    async fn begin_checkpoint(
+        &self,
+        sandbox: &SandboxName,
+        name: Option<&str>,
+        secrets: &Secrets,
+    ) -> Result<String> {
+        let client = self.client(sandbox)?;
+        let begun = client.begin_checkpoint(name, secrets).await;
+        begun.map_err(refused)
+    }
+
+    async fn wait_checkpoint(&self, sandbox: &SandboxName, id: &str) -> Result<Checkpoint> {
+        self.await_checkpoint(sandbox, id).await
+    }
+
+    async fn restore_checkpoint(
+        &self,
+        sandbox: &SandboxName,
+        id: &str,
+        secrets: &Secrets,
+    ) -> Result<Restored> {
+        self.rewind(sandbox, id, secrets).await
+    }
+
+    async fn delete_checkpoint(&self, sandbox: &SandboxName, id: &str) -> Result<()> {
+        self.remove_checkpoint(sandbox, id).await
+    }
+
+    async fn fork_sandbox(
+        &self,
+        source: &SandboxName,
+        fork: &SandboxName,
+        options: &ForkOptions,
+        secrets: &Secrets,
+    ) -> Result<Forked> {
+        self.fork(source, fork, options, secrets).await
     }
 
     async fn tidy(&self) -> Result<()> {

@@ -6,6 +6,7 @@
 //! its own about services, and no route without a description.
 
 mod auth;
+mod checkpoints;
 mod events;
 mod exec;
 mod files;
@@ -77,6 +78,7 @@ fn routes() -> Routes {
     let routes = events::add(routes);
     let routes = exec::add(routes);
     let routes = inside::add(routes);
+    let routes = checkpoints::add(routes);
     let routes = processes::add(routes);
     let routes = files::add(routes);
     store::add(routes)

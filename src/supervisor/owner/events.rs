@@ -110,11 +110,15 @@ impl Owner {
         {
             return self.fail(Ending::Hindered, attempt, Refusal::start_failed(taken));
         }
+        // While a checkpoint holds what runs, nothing new begins to write.
+        let not_frozen = self.sandbox.checkpoints.starting().await;
+        let spawned = self.spawn(&spec, attempt).await;
+        drop(not_frozen);
         let Spawned {
             process,
             prepared,
             notify,
-        } = match self.spawn(&spec, attempt).await {
+        } = match spawned {
             Ok(spawned) => spawned,
             Err(error) => {
                 self.clear_identity();

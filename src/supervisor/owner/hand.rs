@@ -199,7 +199,7 @@ impl Hand {
         }
     }
 
-    pub(super) fn secrets(&self) -> Secrets {
+    pub(in crate::supervisor) fn secrets(&self) -> Secrets {
         let mut secrets = Secrets::default();
         for (name, value) in &self.secrets {
             secrets.insert(name.clone(), SecretString::from(value.as_str()));

@@ -122,6 +122,12 @@ impl Owner {
                 let refusal = Refusal::new(504, "health_timeout", text);
                 self.begin_stop(Then::Fail(refusal));
             }
+            // It was held still: probing begins anew.
+            (Report::Sick(_), Stage::Ready { .. } | Stage::Unhealthy { .. })
+                if self.sandbox.checkpoints.explains_silence() =>
+            {
+                self.probe_anew();
+            }
             (Report::Sick(text), Stage::Ready { since } | Stage::Unhealthy { since }) => {
                 if restart {
                     return self.heal(since, &text);
