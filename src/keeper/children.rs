@@ -61,6 +61,8 @@ impl Children {
 
     /// Begins to serve a supervisor, in the place of the one before: tells it all there is.
     pub(super) fn connect(&mut self, socket: OwnedFd) -> io::Result<()> {
+        // What the one before has said last is done first: its successor is told how things are then.
+        self.converse();
         let mut channel = Channel::new(socket)?;
         channel.send(&Answer::Hello(self.hello.clone()), Vec::new())?;
         for (id, child) in &self.children {

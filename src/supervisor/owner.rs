@@ -209,6 +209,8 @@ impl Owner {
             if self.deleted && matches!(self.phase, Phase::Down(_)) {
                 self.sandbox.forget(&self.name);
                 self.sandbox.keeper.forget(&self.key());
+                let socket = sandbox::socket_key(&self.name);
+                self.sandbox.keeper.forget(&socket);
             }
             for (reply, answer) in self.answers.drain(..) {
                 // Whoever asked may have hung up.

@@ -16,7 +16,7 @@ use super::owner::{Await, Control, Inheritance, Origin, Owner, Refusal};
 use super::spawn::Base;
 use super::store::{Record, Store};
 use super::wire::ServiceObject;
-use crate::keeper::{Hello, Keeper};
+use crate::keeper::{Child, Hello, Keeper};
 use crate::model::{
     Condition, Need, NeedTarget, Secrets, ServiceGoal, ServiceKind, ServiceName, ServiceSpec,
 };
@@ -199,15 +199,32 @@ impl Sandbox {
         }
         // Deleted, and the supervisor killed before the process was gone.
         for (name, inheritance) in inheritances {
-            for child in inheritance.children {
-                tokio::spawn(async move {
-                    let _ = os::kill_session(child.pid, os::start_time(child.pid)).await;
-                    drop(child);
-                });
-            }
             self.keeper.forget(&key(&name));
+            self.keeper.forget(&socket_key(&name));
+            let sandbox = self.clone();
+            tokio::spawn(async move {
+                for child in inheritance.children {
+                    sandbox.clear(&name, child).await;
+                }
+            });
         }
         Ok(())
+    }
+
+    /// Kills a process that nobody answers for any more, and all that it has started.
+    pub(super) async fn clear(&self, name: &ServiceName, child: Child) {
+        if let Some(cgroup) = self.base.cgroups.existing(name) {
+            if let Err(error) = cgroup.kill_all().await {
+                tracing::error!(service = %name, %error, "its control group is not cleared");
+            }
+            cgroup.remove();
+        }
+        let (variable, value) = self.mark(name);
+        let family = os::marked(&format!("{variable}={value}"));
+        let session = os::kill_session(child.pid, os::start_time(child.pid)).await;
+        if let Err(error) = session.and(os::kill_family(family).await) {
+            tracing::error!(service = %name, %error, "what was left running is not cleared");
+        }
     }
 
     fn register(
