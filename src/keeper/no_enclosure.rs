@@ -31,3 +31,5 @@ pub(super) fn map_users(_: u32) -> io::Result<()> {
 pub(super) fn move_in(_: &Walls) -> io::Result<()> {
     Err(none())
 }
+
+pub(super) fn own_keys() {}

@@ -2,6 +2,7 @@
 #![cfg(target_os = "linux")]
 
 mod acceptance;
+mod escape;
 mod health;
 mod keeper;
 mod life;
