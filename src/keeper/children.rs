@@ -64,6 +64,8 @@ impl Children {
 
     /// Begins to serve a supervisor, in the place of the one before: tells it all there is.
     pub(super) fn connect(&mut self, socket: OwnedFd) -> io::Result<()> {
+        // What the one before has said last is done first: its successor is told how things are then.
+        self.converse();
         let mut channel = Channel::new(socket)?;
         let root = vec![self.root.try_clone()?];
         channel.send(&Answer::Hello(self.hello.clone()), root)?;

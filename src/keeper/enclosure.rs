@@ -1,5 +1,5 @@
 //! Namespaces for the services of a sandbox: own users, processes, mounts and IPC, with the machine's files
-//! read-only, the workspace writable, and a `/tmp`, `/dev` and `/proc` of their own.
+//! read-only, the workspace writable, and a `/tmp`, `/run`, `/dev` and `/proc` of their own.
 //!
 //! In: which paths are writable and which hidden. Out: a process that is number 1 in there. The network is
 //! the machine's.
@@ -27,14 +27,20 @@ pub(crate) struct Walls {
     pub hidden: Vec<PathBuf>,
 }
 
-/// Who is answered by a container engine is root on the machine.
-const ENGINES: [&str; 6] = [
-    "/run/docker.sock",
-    "/run/docker",
-    "/run/containerd",
-    "/run/podman",
-    "/run/crio",
-    "/run/buildkit",
+/// Where the machine's own servers listen. Who is answered there by a container engine, by D-Bus or by
+/// systemd can have any program executed outside.
+const RUN: [&str; 2] = ["/run", "/var/run"];
+
+/// What programs need of it: how names are resolved, and where NixOS keeps its programs.
+const KEPT_OF_RUN: [&str; 8] = [
+    "/run/systemd/resolve",
+    "/run/resolvconf",
+    "/run/NetworkManager/resolv.conf",
+    "/run/connman/resolv.conf",
+    "/run/nscd",
+    "/run/current-system",
+    "/run/booted-system",
+    "/run/opengl-driver",
 ];
 
 /// Devices without side effects.
@@ -151,12 +157,21 @@ pub(super) fn move_in(walls: &Walls) -> io::Result<()> {
         .collect();
     let null = clone_tree(Path::new("/dev/null"))?;
     let changes = changes(walls)?;
-    make_read_only(&whole)?;
+    make_read_only(&whole, true)?;
     attach(&whole, root)?;
-    for change in changes {
-        change.make(root, &null).map_err(|error| {
+    let mut empty = Vec::new();
+    for change in &changes {
+        let made = change.make(root, &null).map_err(|error| {
             io::Error::new(error.kind(), format!("{}: {error}", change.path.display()))
         })?;
+        if made && matches!(change.kind, Kind::EmptyFolder) {
+            empty.push(inside(root, &change.path));
+        }
+    }
+    // What looks empty stays so, now that the places for what lies below are made.
+    for at in empty {
+        let mount = open_tree(rustix::fs::CWD, &at, OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
+        make_read_only(&mount, false)?;
     }
     own_devices(&root.join("dev"), devices)?;
     own_proc(&root.join("proc"), &null)?;
@@ -176,8 +191,12 @@ struct Change {
 enum Kind {
     /// What is there out here, writable.
     Writable(OwnedFd),
+    /// What is there out here, read-only as everything else, where something above it is not.
+    Kept(OwnedFd),
     /// A folder of the sandbox in its place.
     Replaced(OwnedFd),
+    /// An empty folder that may be written, in memory.
+    OwnFolder,
     /// An empty folder that may not be written.
     EmptyFolder,
     /// An empty file.
@@ -187,8 +206,7 @@ enum Kind {
 /// Parents before what is in them, so that the more precise path wins.
 fn changes(walls: &Walls) -> io::Result<Vec<Change>> {
     let mut changes = Vec::new();
-    for path in &walls.writable {
-        let path = path.canonicalize()?;
+    for path in writable(walls)? {
         let kind = Kind::Writable(clone_tree(&path)?);
         changes.push(Change { path, kind });
     }
@@ -200,8 +218,28 @@ fn changes(walls: &Walls) -> io::Result<Vec<Change>> {
             changes.push(Change { path, kind });
         }
     }
-    let engines = ENGINES.iter().map(Path::new);
-    for path in walls.hidden.iter().map(PathBuf::as_path).chain(engines) {
+    let is_other = |changes: &[Change], path: &Path| !changes.iter().any(|c| c.path == path);
+    for path in KEPT_OF_RUN {
+        // A link leads to what is seen anyway, or is kept by its own name.
+        if let Ok(path) = Path::new(path).canonicalize()
+            && RUN.iter().any(|run| path.starts_with(run))
+            && is_other(&changes, &path)
+        {
+            let tree = clone_tree(&path)?;
+            make_read_only(&tree, true)?;
+            let kind = Kind::Kept(tree);
+            changes.push(Change { path, kind });
+        }
+    }
+    for path in RUN {
+        if let Ok(path) = Path::new(path).canonicalize()
+            && is_other(&changes, &path)
+        {
+            let kind = Kind::OwnFolder;
+            changes.push(Change { path, kind });
+        }
+    }
+    for path in &walls.hidden {
         // What is not there cannot be seen.
         let Ok(path) = path.canonicalize() else {
             continue;
@@ -217,28 +255,47 @@ fn changes(walls: &Walls) -> io::Result<Vec<Change>> {
     Ok(changes)
 }
 
+/// The writable paths, without links.
+///
+/// Of two of them, one in the other, the inner one may have been replaced by whoever was allowed to write the
+/// outer one: by a link that leads out of it.
+fn writable(walls: &Walls) -> io::Result<Vec<PathBuf>> {
+    let mut found: Vec<PathBuf> = Vec::new();
+    for path in &walls.writable {
+        found.push(path.canonicalize()?);
+    }
+    let leads_out = |(wanted, real): (&PathBuf, &PathBuf)| {
+        let within = |outer: &PathBuf| wanted != outer && wanted.starts_with(outer);
+        let mut outer = walls.writable.iter().zip(&found);
+        outer.any(|(outer, outer_real)| within(outer) && !real.starts_with(outer_real))
+    };
+    let pairs = walls.writable.iter().zip(&found);
+    let (out, kept): (Vec<_>, Vec<_>) = pairs.partition(|pair| leads_out(*pair));
+    for (path, _) in out {
+        tracing::warn!(path = %path.display(), "leads out of the writable folder that it is in");
+    }
+    Ok(kept.into_iter().map(|(_, real)| real.clone()).collect())
+}
+
 impl Change {
-    fn make(&self, root: &Path, null: &OwnedFd) -> io::Result<()> {
+    /// `false` if there is nothing to change: what is to be hidden cannot be seen there anyway.
+    fn make(&self, root: &Path, null: &OwnedFd) -> io::Result<bool> {
         let at = inside(root, &self.path);
         match &self.kind {
-            Kind::Writable(tree) => {
+            Kind::Writable(tree) | Kind::Kept(tree) => {
                 make_place(&at, &self.path)?;
-                attach(tree, &at)
+                attach(tree, &at)?;
             }
-            Kind::Replaced(tree) => attach(tree, &at),
-            // Places for what lies below are made in it; it is made read-only by nobody having the right
-            // to write: the folder belongs to the owner of the sandbox, so the mode says it.
-            Kind::EmptyFolder if at.is_dir() => empty(&at, "mode=0755,size=1m"),
+            Kind::Replaced(tree) => attach(tree, &at)?,
+            Kind::OwnFolder => empty(&at, "mode=0755,size=64m")?,
+            Kind::EmptyFolder if at.is_dir() => empty(&at, "mode=0755,size=1m")?,
             Kind::EmptyFile if at.exists() => {
-                let again = rustix::mount::open_tree(
-                    null.as_fd(),
-                    "",
-                    OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::AT_EMPTY_PATH,
-                )?;
-                attach(&again, &at)
+                let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::AT_EMPTY_PATH;
+                attach(&open_tree(null.as_fd(), "", flags)?, &at)?;
             }
-            Kind::EmptyFolder | Kind::EmptyFile => Ok(()),
+            Kind::EmptyFolder | Kind::EmptyFile => return Ok(false),
         }
+        Ok(true)
     }
 }
 
@@ -284,8 +341,8 @@ fn attach(tree: &OwnedFd, at: &Path) -> io::Result<()> {
     Ok(move_mount(tree.as_fd(), "", rustix::fs::CWD, at, flags)?)
 }
 
-/// Makes a tree of mounts read-only, all of it.
-fn make_read_only(tree: &OwnedFd) -> io::Result<()> {
+/// Makes a mount read-only, and if wished for all that is mounted in it.
+fn make_read_only(tree: &OwnedFd, recursive: bool) -> io::Result<()> {
     #[repr(C)]
     struct MountAttributes {
         set: u64,
@@ -300,13 +357,17 @@ fn make_read_only(tree: &OwnedFd) -> io::Result<()> {
         propagation: 0,
         user_namespace: 0,
     };
+    let depth = match recursive {
+        true => libc::AT_RECURSIVE,
+        false => 0,
+    };
     // SAFETY: the kernel reads one structure of the size given, which lives here.
     let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
             tree.as_raw_fd(),
             c"".as_ptr(),
-            libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
+            libc::AT_EMPTY_PATH | depth,
             &raw const attributes,
             size_of::<MountAttributes>(),
         )
@@ -367,7 +428,7 @@ fn own_proc(proc: &Path, null: &OwnedFd) -> io::Result<()> {
     for name in PROC_READ_ONLY {
         let at = proc.join(name);
         if let Ok(tree) = clone_tree(&at) {
-            make_read_only(&tree)?;
+            make_read_only(&tree, true)?;
             attach(&tree, &at)?;
         }
     }
@@ -380,6 +441,23 @@ fn own_proc(proc: &Path, null: &OwnedFd) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Leaves the keys that the caller's session holds, which every process in it may read.
+pub(super) fn own_keys() {
+    const JOIN_SESSION: libc::c_int = 1;
+    // SAFETY: changes this process's own session keyring; the null pointer asks for a new one.
+    let joined = unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            JOIN_SESSION,
+            std::ptr::null::<libc::c_char>(),
+        )
+    };
+    if joined < 0 {
+        // A kernel without keys has none to be read.
+        tracing::debug!(error = %io::Error::last_os_error(), "the session's keys stay");
+    }
 }
 
 /// Makes the two folders that [`Walls`] are put together in.

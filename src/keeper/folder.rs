@@ -78,6 +78,11 @@ impl Folder {
         &self.dir
     }
 
+    /// Whether the sandbox still exists.
+    pub(super) fn is_there(&self) -> bool {
+        self.dir.join(SPEC).is_file()
+    }
+
     /// Reads what was wished for.
     pub(super) fn settings(&self) -> io::Result<Settings> {
         #[derive(Deserialize)]

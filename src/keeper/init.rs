@@ -128,6 +128,7 @@ fn live(mut control: Channel, walls: &Walls, hello: Hello, files: Rlimit) -> io:
         return Err(io::ErrorKind::InvalidData.into());
     };
     raise_file_limit(files);
+    enclosure::own_keys();
     let signals = Signals::new()?;
     let strict = true;
     let children =

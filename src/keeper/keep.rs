@@ -204,9 +204,9 @@ impl Keeper {
                 self.pass_on_end();
             }
             if self.signals.child() {
-                if let Some(init) = &self.init
-                    && init.has_ended()
-                {
+                if self.init.as_ref().is_some_and(Init::has_ended) {
+                    // Its number may be somebody else's from here on.
+                    self.init = None;
                     return Err(KeepError::InitDied);
                 }
                 if let Some(children) = &mut self.children {
@@ -395,6 +395,10 @@ impl Keeper {
         if !ready {
             if !self.was_ready {
                 return Err(KeepError::NoSupervisor);
+            }
+            if !self.folder.is_there() {
+                // There is nothing left to supervise.
+                return Ok(true);
             }
             self.failures = self.failures.saturating_add(1);
             if let Some(program) = self.program.take() {

@@ -35,3 +35,5 @@ pub(super) fn move_in(_: &Walls) -> io::Result<()> {
 pub(crate) fn probe() -> io::Result<()> {
     Err(none())
 }
+
+pub(super) fn own_keys() {}

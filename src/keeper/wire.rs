@@ -305,6 +305,8 @@ impl Channel {
                 Ok(received) => received.bytes,
                 Err(Errno::INTR) => continue,
                 Err(Errno::AGAIN) => return Ok(true),
+                // Closed by one who was killed before it had read all that we said.
+                Err(Errno::CONNRESET) => return Ok(false),
                 Err(error) => return Err(error.into()),
             };
             for message in ancillary.drain() {
@@ -361,6 +363,21 @@ fn no_signal() -> SendFlags {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_words_of_one_who_was_killed_arrive() {
+        let (one, other) = Channel::pair().unwrap();
+        let (mut one, mut other) = (Channel::new(one).unwrap(), Channel::new(other).unwrap());
+        other.send(&Answer::Told, vec![]).unwrap();
+        other.flush().unwrap();
+        one.send(&Request::Release { id: 7 }, vec![]).unwrap();
+        one.flush().unwrap();
+        // With something unread, which the kernel tells the other end as an error.
+        drop(one);
+        assert!(!other.fill().unwrap());
+        let said = other.next::<Request>().unwrap();
+        assert!(matches!(said, Some((Request::Release { id: 7 }, _))));
+    }
 
     #[test]
     fn messages_arrive_whole_with_their_descriptors() {

@@ -224,6 +224,8 @@ impl Owner {
                 self.sandbox.keeper.forget(&self.key());
                 self.sandbox.keeper.forget(&sandbox::input_key(&self.name));
                 self.sandbox.changes.deleted(&self.name);
+                let socket = sandbox::socket_key(&self.name);
+                self.sandbox.keeper.forget(&socket);
             }
             for (reply, answer) in self.answers.drain(..) {
                 // Whoever asked may have hung up.

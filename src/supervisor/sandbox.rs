@@ -20,7 +20,7 @@ use super::processes::{EntryNote, Processes};
 use super::spawn::Base;
 use super::store::{Record, Store};
 use super::wire::ServiceObject;
-use crate::keeper::{Hello, Keeper};
+use crate::keeper::{Child, Hello, Keeper};
 use crate::model::{
     Condition, Need, NeedTarget, Secrets, ServiceGoal, ServiceKind, ServiceName, ServiceSpec,
 };
@@ -245,18 +245,34 @@ impl Sandbox {
         // Deleted, and the supervisor killed before the process was gone; or a process whose end the
         // last supervisor saw, and whose list went with it.
         for (name, inheritance) in inheritances {
-            for child in inheritance.children {
-                tokio::spawn(async move {
-                    let _ = os::kill_session(child.pid, os::start_time(child.pid)).await;
-                    drop(child);
-                });
-            }
             self.keeper.forget(&key(&name));
+            self.keeper.forget(&socket_key(&name));
             self.keeper.forget(&input_key(&name));
             let sandbox = self.clone();
-            tokio::spawn(async move { sandbox.clear_container(&name).await });
+            tokio::spawn(async move {
+                for child in inheritance.children {
+                    sandbox.clear(&name, child).await;
+                }
+                sandbox.clear_container(&name).await;
+            });
         }
         Ok(())
+    }
+
+    /// Kills a process that nobody answers for any more, and all that it has started.
+    pub(super) async fn clear(&self, name: &ServiceName, child: Child) {
+        if let Some(cgroup) = self.base.cgroups.existing(name) {
+            if let Err(error) = cgroup.kill_all().await {
+                tracing::error!(service = %name, %error, "its control group is not cleared");
+            }
+            cgroup.remove();
+        }
+        let (variable, value) = self.mark(name);
+        let family = os::marked(&format!("{variable}={value}"));
+        let session = os::kill_session(child.pid, os::start_time(child.pid)).await;
+        if let Err(error) = session.and(os::kill_family(family).await) {
+            tracing::error!(service = %name, %error, "what was left running is not cleared");
+        }
     }
 
     /// Makes an owner for a service that is on disk already.

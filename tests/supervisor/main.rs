@@ -3,6 +3,7 @@
 
 mod api;
 mod checkpoint;
+mod escape;
 mod health;
 mod iris;
 mod keeper;

@@ -40,6 +40,11 @@ impl Rig {
             make_sandbox(dir);
         }
         launch(Path::new(EXE), dir).await.unwrap();
+        Self::of(dir).await
+    }
+
+    /// One that is there.
+    pub async fn of(dir: &Path) -> Self {
         let client = Client::open(dir).unwrap().unwrap();
         let health = client.health().await.unwrap();
         Self {

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::phase::{Attempt, Phase, Rest, Retry, Stage, Then};
 use super::{Owner, Refusal};
 use crate::keeper::{Child, ChildId};
-use crate::model::{Secrets, ServiceSpec};
+use crate::model::{Secrets, ServiceGoal, ServiceSpec};
 use crate::supervisor::policy::History;
 
 /// All of it.
@@ -23,6 +23,9 @@ pub(in crate::supervisor) struct Hand {
     pub history: History,
     pub illness: Option<String>,
     pub running_revision: Option<u64>,
+    /// What was wanted when the phase began; what is on disk may be newer.
+    #[serde(default)]
+    pub goal: Option<ServiceGoal>,
     pub phase: HandPhase,
 }
 
@@ -195,6 +198,7 @@ impl Hand {
             history: owner.history.clone(),
             illness: owner.illness.clone(),
             running_revision: owner.running_revision,
+            goal: Some(owner.record.goal),
             phase,
         }
     }

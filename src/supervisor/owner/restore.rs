@@ -9,9 +9,8 @@ use std::sync::Arc;
 use crate::keeper::Child;
 
 impl Owner {
-    /// Puts the service where its last owner left it. `true` if it is to go on from there without being
-    /// brought back.
-    pub(super) async fn inherit(&mut self, inheritance: Inheritance) -> bool {
+    /// Puts the service where its last owner left it, and does what was asked of that one last.
+    pub(super) async fn inherit(&mut self, inheritance: Inheritance) {
         let Inheritance {
             hand,
             notify,
@@ -22,9 +21,9 @@ impl Owner {
             // Executed, and the supervisor killed before anybody could note whose it is: impossible,
             // for the note goes with the request. What it is, is not known, so it must not run on.
             for child in children {
-                clear(&self.name, child).await;
+                self.sandbox.clear(&self.name, child).await;
             }
-            return false;
+            return;
         };
         self.secrets.extend(hand.secrets());
         self.history = hand.history;
@@ -38,6 +37,7 @@ impl Owner {
                 _ => clear(&self.name, child).await,
             }
         }
+        let goal = hand.goal.unwrap_or(self.record.goal);
         match hand.phase {
             HandPhase::Down { rest } => {
                 self.phase = Phase::Down(rest);
@@ -65,7 +65,20 @@ impl Owner {
                 None => self.begin(up.attempt.origin, up.attempt.gated).await,
             },
         }
-        true
+        self.catch_up(goal).await;
+    }
+
+    /// A wish is stored before anything is done about it. If that is as far as it came, it is done now.
+    async fn catch_up(&mut self, before: ServiceGoal) {
+        let (reply, _) = oneshot::channel();
+        match (before, self.record.goal) {
+            (ServiceGoal::Running, ServiceGoal::Stopped) => self.wish_stop(reply),
+            (ServiceGoal::Stopped, ServiceGoal::Running) => {
+                let (until, origin) = (Await::Accepted, Origin::Request);
+                self.wish_start(until, origin, reply).await;
+            }
+            _ => {}
+        }
     }
 
     fn resume(
@@ -115,9 +128,9 @@ impl Owner {
     }
 }
 
-/// Kills what is left of a process that nobody answers for any more.
+/// Kills what is left of a process whose end was seen to.
 async fn clear(name: &ServiceName, child: Child) {
     if let Err(error) = os::kill_session(child.pid, os::start_time(child.pid)).await {
-        tracing::error!(service = %name, %error, "what was left running is not cleared");
+        tracing::error!(service = %name, %error, "what is left of it is not cleared");
     }
 }
