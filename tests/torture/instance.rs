@@ -117,12 +117,10 @@ fn misbehave(kind: &str, name: &str, _lock: &File) {
             fork_idle(false);
         }
         "setsid" => fork_idle(true),
-        "daemon" => {
-            // SAFETY: there is one thread only.
-            if unsafe { libc::fork() } == 0 {
-                fork_idle(true);
-                std::process::exit(0);
-            }
+        // SAFETY: there is one thread only.
+        "daemon" if unsafe { libc::fork() } == 0 => {
+            fork_idle(true);
+            std::process::exit(0);
         }
         "deaf" => {
             // SAFETY: ignoring a signal touches no memory.
