@@ -598,7 +598,16 @@ fn nobody_is_less_isolated_than_they_asked_for() {
         "version: 1\ndefaults: { isolation: strict }\nsandboxes:\n  a: {}\n",
     ] {
         let project = Project::new(manifest);
-        let run = project.run(&["apply", "--yes"]);
+        // On a machine without namespaces, which any is for those in a namespace that may have no more.
+        let none = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"";
+        let gabion = project.command(&["apply", "--yes"]);
+        let mut without = Command::new("unshare");
+        without.args(["-Ur", "sh", "-c", none, "sh"]);
+        without.arg(gabion.get_program()).args(gabion.get_args());
+        without
+            .current_dir(project.path("."))
+            .env("GABION_HOME", &project.home);
+        let run = Run(without.output().expect("unshare runs"));
         assert_eq!(run.code(), Some(65), "{run}");
         assert!(
             run.stderr().contains("cannot honour `isolation: strict`"),
@@ -606,4 +615,40 @@ fn nobody_is_less_isolated_than_they_asked_for() {
         );
         assert!(!project.home.exists(), "something was made");
     }
+}
+
+#[test]
+fn strict_isolation_is_had_and_told() {
+    let project = Project::new(
+        "version: 1
+stack: walls
+sandboxes:
+  a:
+    isolation: strict
+    services:
+      web: { command: 'touch /etc/made-by-a-test; ls /proc; exec sleep 600' }
+  b:
+    isolation: none
+",
+    );
+    project.ok(&["apply", "--yes"]);
+    let status = project.status(&[]);
+    assert_eq!(status["sandboxes"][0]["isolation"], "strict");
+    assert_eq!(status["sandboxes"][1]["isolation"], "none");
+    let pid = status["services"][0]["pid"].as_u64().unwrap();
+    let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid")).unwrap();
+    assert_ne!(namespace(&pid.to_string()), namespace("self"));
+    assert!(!std::path::Path::new("/etc/made-by-a-test").exists());
+    let exec = project.ok(&[
+        "exec",
+        "a",
+        "--",
+        "sh",
+        "-c",
+        "echo $$; touch /usr/x || true",
+    ]);
+    assert!(exec.stderr().contains("Read-only file system"), "{exec}");
+    let run = project.run(&["exec", "a", "--", "sh", "-c", "exit 7"]);
+    assert_eq!(run.code(), Some(7));
+    project.ok(&["destroy", "--yes"]);
 }

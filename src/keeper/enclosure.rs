@@ -99,7 +99,7 @@ pub(crate) fn probe() -> io::Result<()> {
         .ok()
         .and_then(rustix::process::Pid::from_raw);
     let Some(pid) = pid else {
-        return Err(io::Error::last_os_error());
+        return Err(failed);
     };
     let waited = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty())?;
     match waited.and_then(|(_, status)| status.exit_status()) {
