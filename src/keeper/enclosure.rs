@@ -95,10 +95,9 @@ pub(crate) fn probe() -> io::Result<()> {
         }
         child
     };
-    let pid = i32::try_from(child)
-        .ok()
-        .and_then(rustix::process::Pid::from_raw);
-    let Some(pid) = pid else {
+    let failed = io::Error::last_os_error();
+    let pid = i32::try_from(child).ok().filter(|pid| *pid > 0);
+    let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) else {
         return Err(failed);
     };
     let waited = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty())?;
