@@ -69,6 +69,7 @@ pub async fn after(storm: &mut Storm, descriptors: [usize; 3]) {
         "descriptors of keeper, supervisor, init: {descriptors:?} before, {now:?} now"
     );
     println!("torture: descriptors {descriptors:?} before, {now:?} after");
+    let last_keeper = (storm.epoch, machine::namespace_of(storm.keeper));
     let client = storm.client().await;
     tokio::time::timeout(LIMIT, client.shutdown())
         .await
@@ -93,7 +94,7 @@ pub async fn after(storm: &mut Storm, descriptors: [usize; 3]) {
     assert_eq!(machine::cgroups(&word), Vec::<std::path::PathBuf>::new());
     assert!(!storm.dir.join("supervisor.sock").exists());
     alone(storm);
-    logs(storm);
+    logs(storm, &last_keeper);
 }
 
 /// State equals desired, of every service, without anybody asking for anything.
@@ -153,26 +154,28 @@ async fn no_zombies(storm: &Storm) {
     }
 }
 
-/// What one instance is known to have done.
+/// What one instance has said when it began.
+#[derive(Debug)]
 struct Instance {
     id: String,
-    epoch: u64,
+    /// How many keepers there have been, and the namespace: an instance that is killed with its keeper may
+    /// have begun to look when there was another one already.
+    keeper: (u64, String),
 }
 
 /// Every line that was written is in the log once, in its place. What was on its way when a keeper was killed
 /// may be missing at the end.
-fn logs(storm: &Storm) {
+fn logs(storm: &Storm, last_keeper: &(u64, String)) {
     let begun = std::fs::read_to_string(storm.workspace().join("counts")).expect("counts");
     let mut instances: BTreeMap<&str, Vec<Instance>> = BTreeMap::new();
     for line in begun.lines() {
-        let mut words = line.split(' ');
-        let (Some(name), Some(id), Some(epoch)) = (words.next(), words.next(), words.next()) else {
+        let words: Vec<_> = line.split(' ').collect();
+        let [name, id, epoch, namespace] = words[..] else {
             panic!("a torn line: {line}");
         };
-        let epoch = epoch.parse().expect("a number");
         let instance = Instance {
             id: id.to_owned(),
-            epoch,
+            keeper: (epoch.parse().expect("a number"), namespace.to_owned()),
         };
         instances.entry(name).or_default().push(instance);
     }
@@ -180,8 +183,18 @@ fn logs(storm: &Storm) {
     for (name, instances) in &instances {
         let found = numbers(storm, name);
         for (index, instance) in instances.iter().enumerate() {
-            let none = Vec::new();
-            let found = found.get(&instance.id).unwrap_or(&none);
+            let next = instances.get(index + 1);
+            let ended_by = next.map_or(last_keeper, |next| &next.keeper);
+            let may_be_cut = ended_by != &instance.keeper;
+            let mut found = found.get(&instance.id).map_or(&[][..], Vec::as_slice);
+            if may_be_cut
+                && let [whole @ .., last] = found
+                && *last != found.len() as u64
+                && found.len().to_string().starts_with(&last.to_string())
+            {
+                // Its last line may be a part of one.
+                found = whole;
+            }
             lines += found.len();
             if !found.iter().copied().eq(1..=found.len() as u64) {
                 wrong.push(format!("{name} {}: {}", instance.id, odd(found)));
@@ -193,16 +206,11 @@ fn logs(storm: &Storm) {
                 .ok()
                 .and_then(|bytes| bytes.try_into().ok());
             let written = written.map_or(0, u64::from_le_bytes);
-            let last = instances
-                .get(index + 1)
-                .is_none_or(|next| next.epoch > instance.epoch);
-            let may_be_cut = last && instance.epoch < storm.epoch;
             if (found.len() as u64) < written {
                 cut += 1;
                 if !may_be_cut {
                     wrong.push(format!(
-                        "{name} {}: {} of {written} lines",
-                        instance.id,
+                        "{name}: {} of {written} lines of {instance:?}, then {next:?}",
                         found.len()
                     ));
                 }

@@ -43,10 +43,13 @@ pub fn run(kind: &str, name: &str, seed: u64) {
         .open("counts")
         .expect("counts");
     let own = new_file(&format!("{name}-{id}.count"));
-    writeln!(&count, "{name} {id} {}", epoch.trim()).expect("a line");
+    // In one piece, because all write there.
+    let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    let begun = format!("{name} {id} {} {}\n", epoch.trim(), namespace.display());
+    (&count).write_all(begun.as_bytes()).expect("a line");
     misbehave(kind, name, &lock);
     let mut written = 0_u64;
-    let mut steps = random.u32(1..200);
+    let mut steps = random.u32(1..80);
     loop {
         let burst = if kind == "floods" {
             random.u64(50..500)
@@ -78,11 +81,8 @@ fn alone(name: &str) -> File {
             .create(true)
             .append(true)
             .open(VIOLATIONS);
-        let _ = writeln!(
-            told.expect("a file"),
-            "{name} is not alone ({})",
-            std::process::id()
-        );
+        let text = format!("{name} is not alone ({})\n", std::process::id());
+        let _ = told.expect("a file").write_all(text.as_bytes());
         std::process::exit(70);
     }
     lock

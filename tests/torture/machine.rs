@@ -84,6 +84,14 @@ pub fn init_of(keeper: u32) -> Option<u32> {
     children(keeper).into_iter().find(is_it)
 }
 
+/// The namespace of processes that services of a keeper are in.
+pub fn namespace_of(keeper: u32) -> String {
+    let pid = init_of(keeper).unwrap_or(keeper);
+    let link = std::fs::read_link(format!("/proc/{pid}/ns/pid"));
+    link.map(|link| link.display().to_string())
+        .unwrap_or_default()
+}
+
 fn children(pid: u32) -> Vec<u32> {
     let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
     let list = list.unwrap_or_default();

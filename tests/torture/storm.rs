@@ -231,10 +231,16 @@ impl Storm {
             // One that serves; otherwise one that is at any point of its beginning.
             drop(self.client().await);
         }
-        if let Some(supervisor) = machine::supervisor_of(self.keeper) {
-            self.killed[1] += 1;
-            kill(supervisor);
-        }
+        let deadline = Instant::now() + LIMIT;
+        let supervisor = loop {
+            if let Some(supervisor) = machine::supervisor_of(self.keeper) {
+                break supervisor;
+            }
+            assert!(Instant::now() < deadline, "no supervisor begins");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        };
+        self.killed[1] += 1;
+        kill(supervisor);
     }
 
     async fn kill_keeper(&mut self) {
