@@ -319,7 +319,7 @@ impl Client {
 
 /// Asks for what may be asked for twice: a supervisor that is killed while it answers is replaced at once,
 /// behind the same socket.
-async fn json<T: DeserializeOwned>(request: RequestBuilder) -> Result<T> {
+pub(super) async fn json<T: DeserializeOwned>(request: RequestBuilder) -> Result<T> {
     const TRIES: usize = 5;
     for _ in 1..TRIES {
         let Some(again) = request.try_clone() else {

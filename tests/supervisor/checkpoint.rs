@@ -39,7 +39,7 @@ fn set_hooks(rig: &Rig, settings: Value) {
 }
 
 #[tokio::test]
-async fn files_and_services_are_rewound_and_told_in_disjoint_lists() {
+async fn iris_12_files_and_services_are_rewound_and_told_in_disjoint_lists() {
     let rig = Rig::new().await;
     let workspace = rig.workspace();
     let folder = fs::metadata(&workspace).unwrap().ino();
@@ -420,4 +420,33 @@ async fn a_supervisor_that_dies_leaves_nobody_frozen() {
     while drafts() > 0 {
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test]
+async fn processes_are_held_and_do_not_outlive_a_restore() {
+    let rig = Rig::new().await;
+    let id = create(&rig).await;
+    // No service runs here, only this.
+    let program = "n=0; while :; do n=$((n+1)); echo $n > one; echo $n > two; done";
+    let body = json!({ "command": program });
+    let (status, process) = rig.raw("POST", "/v1/processes", &body.to_string()).await;
+    assert_eq!(status, 201, "{process}");
+    while !rig.workspace().join("two").exists() {
+        tokio::task::yield_now().await;
+    }
+    let copied = create(&rig).await;
+    let files = rig.dir().join("checkpoints").join(&copied).join("files");
+    let number = |name: &str| -> u64 {
+        // Empty for the moment between the opening of the file and the writing.
+        let text = fs::read_to_string(files.join(name)).unwrap();
+        text.trim().parse().unwrap_or_default()
+    };
+    let (one, two) = (number("one"), number("two"));
+    assert!(one == 0 || two == 0 || one - two <= 1, "{one} {two}");
+
+    restore(&rig, &id).await;
+    assert!(!rig.workspace().join("one").exists());
+    let path = format!("/v1/processes/{}", process["pid"]);
+    let (_, ended) = rig.raw("GET", &path, "").await;
+    assert_eq!(ended["status"], "stopped", "{ended}");
 }

@@ -2,10 +2,10 @@
 
 use reqwest::Method;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::model::{Checkpoint, Restored, Secrets};
-use crate::supervisor::client::{Client, ClientError, once};
+use crate::supervisor::client::{Client, ClientError, json, once};
 use crate::supervisor::wire;
 
 type Result<T, E = ClientError> = std::result::Result<T, E>;
@@ -23,7 +23,7 @@ struct Begun {
 impl Client {
     /// Every checkpoint that is written, the oldest first.
     pub async fn checkpoints(&self) -> Result<Vec<Checkpoint>> {
-        let listed: Listed = once(self.request(Method::GET, "/v1/checkpoints")).await?;
+        let listed: Listed = json(self.request(Method::GET, "/v1/checkpoints")).await?;
         Ok(listed.checkpoints)
     }
 
@@ -47,13 +47,13 @@ impl Client {
     /// Returns once a checkpoint that was begun is written.
     pub async fn wait_checkpoint(&self, id: &str) -> Result<Checkpoint> {
         let request = self.request(Method::POST, "/v1/checkpoints/wait");
-        once(request.json(&json!({ "checkpoint_id": id }))).await
+        once(request.json(&serde_json::json!({ "checkpoint_id": id }))).await
     }
 
     /// Rewinds the sandbox. Services that need secrets nobody has sent before get these.
     pub async fn restore_checkpoint(&self, id: &str, secrets: &Secrets) -> Result<Restored> {
         let mut body = body(None, secrets);
-        body.insert("checkpoint_id".to_owned(), json!(id));
+        body.insert("checkpoint_id".to_owned(), serde_json::json!(id));
         let request = self.request(Method::POST, "/v1/checkpoints/restore");
         once(request.json(&body)).await
     }
@@ -71,7 +71,7 @@ fn body(name: Option<&str>, secrets: &Secrets) -> Map<String, Value> {
         _ => Map::new(),
     };
     if let Some(name) = name {
-        body.insert("name".to_owned(), json!(name));
+        body.insert("name".to_owned(), serde_json::json!(name));
     }
     body
 }

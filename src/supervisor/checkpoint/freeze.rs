@@ -47,11 +47,13 @@ fn path(store: &Store) -> PathBuf {
 }
 
 impl Frozen {
-    /// Stops the processes of these sessions, and everything below them and below `root`, but for this process.
+    /// Stops the processes of these sessions, and everything else that the keeper has
+    /// executed, but for this process. The keeper is told by its number, and whether its children are in
+    /// namespaces of their own.
     /// Returns when they have stopped; `None` where this system cannot tell which they are.
     pub(super) fn freeze(
         store: &Store,
-        root: Option<u32>,
+        keeper: (u32, bool),
         sessions: &BTreeSet<u32>,
     ) -> io::Result<Option<Self>> {
         let mut frozen = Self {
@@ -64,7 +66,7 @@ impl Frozen {
         let own = std::process::id();
         // Again until nobody is left who could have started another one.
         loop {
-            let Some(members) = processes::members(root, own, sessions)? else {
+            let Some(members) = processes::members(keeper, own, sessions)? else {
                 return Ok(None);
             };
             let found = members

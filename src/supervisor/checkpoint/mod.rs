@@ -34,7 +34,6 @@ pub(in crate::supervisor) use store::Shelf;
 use freeze::Frozen;
 use store::Meta;
 
-use super::os;
 use super::owner::Refusal;
 use super::sandbox::Sandbox;
 use super::store::Store;
@@ -259,7 +258,7 @@ async fn copy(
     let sessions: BTreeSet<u32> = pids
         .filter_map(|handle| handle.object.borrow().pid)
         .collect();
-    let root = root(sandbox, &sessions);
+    let keeper = (sandbox.hello.pid, sandbox.hello.strict);
     let (store, id) = (sandbox.store.clone(), id.to_owned());
     let stop = Arc::new(AtomicBool::new(false));
     let stopping = stop.clone();
@@ -268,7 +267,7 @@ async fn copy(
     }
     let copying = blocking("the checkpoint failed", move || {
         let frozen = match freezes {
-            true => Frozen::freeze(&store, root, &sessions)?,
+            true => Frozen::freeze(&store, keeper, &sessions)?,
             false => None,
         };
         take(&store, &id, name, running, frozen, &stop)
@@ -285,14 +284,6 @@ async fn copy(
         sandbox.checkpoints.note_held(Held::Until(Instant::now()));
     }
     copied
-}
-
-/// Who takes in the orphans of services: the keeper, or the first process of its namespaces. Nobody
-/// else will do, for everything below it is held.
-fn root(sandbox: &Sandbox, services: &BTreeSet<u32>) -> Option<u32> {
-    let keeper = sandbox.hello.pid;
-    let mut parents = services.iter().filter_map(|pid| os::parent(*pid));
-    parents.find(|parent| *parent == keeper || os::parent(*parent) == Some(keeper))
 }
 
 /// Copies files and definitions, and puts the checkpoint on its shelf. `frozen` is let go as soon as

@@ -34,10 +34,11 @@ fn stat(pid: u32) -> Option<Stat> {
     parse(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// The living processes below `root`, in these sessions, and below those; without `root` itself and
-/// `own`. `None` where the system does not tell.
+/// The living processes that the keeper has executed, those in these sessions, and those below them.
+/// Neither `own`, the supervisor, nor the first process of the keeper's namespaces, if it has made any,
+/// belongs to them. `None` where the system does not tell.
 pub(super) fn members(
-    root: Option<u32>,
+    (keeper, strict): (u32, bool),
     own: u32,
     sessions: &BTreeSet<u32>,
 ) -> io::Result<Option<Vec<Member>>> {
@@ -57,7 +58,13 @@ pub(super) fn members(
     let kin = stats
         .iter()
         .map(|(pid, stat)| (*pid, (stat.parent, stat.session)));
-    let members = closure(&kin.collect(), root, own, sessions).into_iter();
+    let kin: BTreeMap<u32, (u32, u32)> = kin.collect();
+    let mut roots = BTreeSet::from([keeper]);
+    if strict {
+        let children = kin.iter().filter(|(_, (parent, _))| *parent == keeper);
+        roots.extend(children.map(|(pid, _)| *pid).filter(|pid| *pid != own));
+    }
+    let members = closure(&kin, &roots, own, sessions).into_iter();
     let members = members.filter_map(|pid| {
         let stat = stats.get(&pid)?;
         Some((pid, stat.start_time, is_stopped(stat)))
@@ -76,12 +83,12 @@ pub(super) fn runs(pid: u32, start_time: u64) -> bool {
     })
 }
 
-/// The processes below `root`, in these sessions, or below those; without `root` and `own`. Each with
+/// The processes below `roots`, in these sessions, or below those; without `roots` and `own`. Each with
 /// its parent and session, by number.
 #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 fn closure(
     table: &BTreeMap<u32, (u32, u32)>,
-    root: Option<u32>,
+    roots: &BTreeSet<u32>,
     own: u32,
     sessions: &BTreeSet<u32>,
 ) -> BTreeSet<u32> {
@@ -90,8 +97,8 @@ fn closure(
         let before = members.len();
         for (pid, (parent, session)) in table {
             let belongs =
-                Some(*parent) == root || members.contains(parent) || sessions.contains(session);
-            if Some(*pid) != root && *pid != own && belongs {
+                roots.contains(parent) || members.contains(parent) || sessions.contains(session);
+            if !roots.contains(pid) && *pid != own && belongs {
                 members.insert(*pid);
             }
         }
@@ -114,7 +121,12 @@ fn children_grandchildren_and_sessions_belong() {
         (14, (10, 14)),
         (20, (1, 20)),
     ];
-    let members = closure(&BTreeMap::from(table), Some(10), 14, &BTreeSet::from([11]));
+    let members = closure(
+        &BTreeMap::from(table),
+        &BTreeSet::from([10]),
+        14,
+        &BTreeSet::from([11]),
+    );
     assert_eq!(members, BTreeSet::from([5, 11, 12, 13]));
 }
 

@@ -63,7 +63,8 @@ pub(in crate::supervisor) async fn restore(
         Ok(swap)
     });
     let swap = begun.await?;
-    sandbox.halt_services().await;
+    // What else runs in it has the old files open, and does not come back.
+    tokio::join!(sandbox.halt_services(), sandbox.processes.halt());
     let swapped = blocking("the restore failed", move || {
         let mut swap = swap;
         swap.files().map(|()| swap)
