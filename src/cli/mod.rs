@@ -14,6 +14,7 @@ mod error;
 mod exec;
 mod fork;
 mod init;
+mod isolation;
 mod limits;
 mod logs;
 mod plan;

@@ -78,6 +78,9 @@ pub async fn run(context: &Context, args: &PlanArgs) -> Result<ExitCode> {
         plan_file::write(path, &plan, &desired, &observed)?;
     }
     if args.format() == Format::Text && !plan.is_empty() {
+        if !args.destroy {
+            print(&super::isolation::line(&desired, &observed, &platforms))?;
+        }
         let command = match &args.out {
             Some(path) => format!("gabion apply {}", path.display()),
             None if args.destroy => "gabion destroy".to_owned(),
