@@ -173,3 +173,28 @@ async fn another_version_takes_over_without_touching_the_services() {
     let nothing = rig.client.upgrade(&temp.path().join("nothing")).await;
     assert_eq!(nothing.unwrap_err().status, Some(400));
 }
+
+#[tokio::test]
+async fn a_wish_that_was_stored_and_not_acted_on_comes_true() {
+    let mut rig = Rig::new().await;
+    let up = rig.run("up", &exec(&["sleep", "600"])).await;
+    rig.run("down", &exec(&["sleep", "600"])).await;
+    rig.stop("down").await;
+    // As if the supervisor had been killed right after it had stored what it was asked for.
+    kill(rig.keeper, Signal::STOP);
+    kill(rig.pid, Signal::KILL);
+    gone(rig.pid).await;
+    for (name, from, to) in [("up", "running", "stopped"), ("down", "stopped", "running")] {
+        let path = rig.dir().join("services").join(format!("{name}.json"));
+        let mut record: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        assert_eq!(record["goal"], from);
+        record["goal"] = to.into();
+        std::fs::write(&path, record.to_string()).unwrap();
+    }
+    kill(rig.keeper, Signal::CONT);
+    rig.kill_supervisor().await;
+    rig.until_state("up", ServiceState::Stopped).await;
+    assert!(!alive(up.pid.unwrap()));
+    rig.until_state("down", ServiceState::Running).await;
+}

@@ -175,7 +175,8 @@ fn logs(storm: &Storm, last_keeper: &(u64, String)) {
         };
         let instance = Instance {
             id: id.to_owned(),
-            keeper: (epoch.parse().expect("a number"), namespace.to_owned()),
+            // Nothing, if it was read while it was written.
+            keeper: (epoch.parse().unwrap_or(0), namespace.to_owned()),
         };
         instances.entry(name).or_default().push(instance);
     }
