@@ -123,6 +123,33 @@ pub(super) fn reap(pid: u32) {
     }
 }
 
+/// Waits for the end of a child, and reaps it.
+pub(super) fn await_end(pid: u32) {
+    if let Some(pid) = number(pid) {
+        let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
+    }
+}
+
+/// As `fork(2)`, with the child in a control group: see `clone3(2)`. Returns 0 in the child.
+pub(super) fn fork_into(group: &OwnedFd) -> io::Result<u32> {
+    const CLONE_INTO_CGROUP: u64 = 1 << 33;
+    let mut arguments = [0_u64; 11];
+    arguments[0] = CLONE_INTO_CGROUP;
+    // The number of an open descriptor and of a signal are not negative.
+    arguments[4] = libc::SIGCHLD as u64;
+    arguments[10] = group.as_raw_fd() as u64;
+    // SAFETY: as fork: without a stack of its own the child goes on with a copy of this one's memory, in
+    // which no other thread can have left anything half done.
+    let pid = unsafe {
+        libc::syscall(
+            libc::SYS_clone3,
+            arguments.as_ptr(),
+            size_of_val(&arguments),
+        )
+    };
+    u32::try_from(pid).map_err(|_| io::Error::last_os_error())
+}
+
 /// The children of this process.
 fn children() -> Vec<u32> {
     let own = std::process::id();

@@ -5,6 +5,7 @@
 //! that is wished for. It has no runtime, no thread but one, and decides nothing about services.
 //! With the keeper dies everything in the sandbox.
 
+mod birth;
 mod children;
 mod client;
 mod folder;

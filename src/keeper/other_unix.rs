@@ -54,6 +54,18 @@ impl Exits {
     }
 }
 
+/// Waits for the end of a child, and reaps it.
+pub(super) fn await_end(pid: u32) {
+    if let Some(pid) = number(pid) {
+        let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
+    }
+}
+
+/// There are no control groups here.
+pub(super) fn fork_into(_: &OwnedFd) -> io::Result<u32> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 fn number(pid: u32) -> Option<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw)
 }
