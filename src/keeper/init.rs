@@ -139,6 +139,7 @@ fn live(mut control: Channel, walls: &Walls, hello: Hello, files: Rlimit) -> io:
     };
     os::hide_memory();
     say(&mut control, &Word::Moved, Vec::new())?;
+    os::give_back_memory();
     loop {
         wait(&signals, &control, &children)?;
         if !control.fill()? {

@@ -365,6 +365,7 @@ impl Keeper {
                     self.failures = 0;
                     if !std::mem::replace(&mut self.was_ready, true) {
                         let_go_of_stdout();
+                        os::give_back_memory();
                     }
                 }
                 Control::Upgrade { program } => self.program = Some(program),

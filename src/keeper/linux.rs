@@ -123,6 +123,33 @@ pub(super) fn reap(pid: u32) {
     }
 }
 
+/// Waits for the end of a child, and reaps it.
+pub(super) fn await_end(pid: u32) {
+    if let Some(pid) = number(pid) {
+        let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
+    }
+}
+
+/// As `fork(2)`, with the child in a control group: see `clone3(2)`. Returns 0 in the child.
+pub(super) fn fork_into(group: &OwnedFd) -> io::Result<u32> {
+    const CLONE_INTO_CGROUP: u64 = 1 << 33;
+    let mut arguments = [0_u64; 11];
+    arguments[0] = CLONE_INTO_CGROUP;
+    // The number of an open descriptor and of a signal are not negative.
+    arguments[4] = libc::SIGCHLD as u64;
+    arguments[10] = group.as_raw_fd() as u64;
+    // SAFETY: as fork: without a stack of its own the child goes on with a copy of this one's memory, in
+    // which no other thread can have left anything half done.
+    let pid = unsafe {
+        libc::syscall(
+            libc::SYS_clone3,
+            arguments.as_ptr(),
+            size_of_val(&arguments),
+        )
+    };
+    u32::try_from(pid).map_err(|_| io::Error::last_os_error())
+}
+
 /// The children of this process.
 fn children() -> Vec<u32> {
     let own = std::process::id();
@@ -258,6 +285,51 @@ pub(super) fn hide_memory() {
     }
 }
 
+/// Makes all threads allocate from one place, which is less than one for each. To be called before there
+/// are threads.
+pub(crate) fn one_arena() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: sets a number in the allocator.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
+/// Gives back what the allocator holds and nobody uses, and lets go of the program's own pages: those that
+/// are needed again come back from the page cache.
+pub(crate) fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: only memory that nobody has allocated is given back.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    for (start, length) in maps.lines().filter_map(pages_of_program) {
+        // SAFETY: the pages are those of a file and were never written to, so that they come back as they
+        // were. A failure means that they stay.
+        unsafe {
+            libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED);
+        }
+    }
+}
+
+/// Start and length of what is read from a program or a library, if a line of `/proc/self/maps` is about that:
+/// its code, and what lies before it. What the dynamic linker has written to lies behind.
+fn pages_of_program(line: &str) -> Option<(usize, usize)> {
+    // `55d0-55d4 r-xp 00001000 08:01 1234   /usr/bin/gabion`
+    let mut fields = line.split_ascii_whitespace();
+    let (range, rights, offset) = (fields.next()?, fields.next()?, fields.next()?);
+    let is_file = fields.nth(2)?.starts_with('/');
+    let first = rights == "r--p" && offset.bytes().all(|digit| digit == b'0');
+    if !is_file || !(first || rights == "r-xp") {
+        return None;
+    }
+    let (start, end) = range.split_once('-')?;
+    let number = |hex| usize::from_str_radix(hex, 16).ok();
+    let (start, end) = (number(start)?, number(end)?);
+    Some((start, end.checked_sub(start)?))
+}
+
 /// The number of a process among those that `/proc` shows here. `None` if it is gone.
 pub(super) fn number_of(pidfd: &OwnedFd) -> Option<u32> {
     let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
@@ -271,4 +343,24 @@ pub(super) fn memory_file() -> io::Result<OwnedFd> {
         "gabion",
         rustix::fs::MemfdFlags::CLOEXEC,
     )?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_unwritten_pages_of_files_are_let_go_of() {
+        for (line, is_it) in [
+            ("1000-3000 r--p 00000000 08:01 12  /usr/bin/gabion", true),
+            ("3000-4000 r-xp 00002000 08:01 12  /usr/bin/gabion", true),
+            ("4000-5000 r--p 00003000 08:01 12  /usr/bin/gabion", false),
+            ("5000-6000 rw-p 00004000 08:01 12  /usr/bin/gabion", false),
+            ("6000-7000 r-xp 00000000 00:00 0  [vdso]", false),
+            ("7000-8000 rw-p 00000000 00:00 0", false),
+        ] {
+            assert_eq!(pages_of_program(line).is_some(), is_it, "{line}");
+        }
+        give_back_memory();
+    }
 }

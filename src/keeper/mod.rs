@@ -5,6 +5,7 @@
 //! that is wished for. It has no runtime, no thread but one, and decides nothing about services.
 //! With the keeper dies everything in the sandbox.
 
+mod birth;
 mod children;
 mod client;
 mod folder;
@@ -35,7 +36,7 @@ pub(crate) use folder::{LOCK, SOCKET, SPEC};
 pub use keep::{Inherited, KeepError, Remote};
 pub(crate) use launch::READY;
 pub use launch::{LaunchError, launch};
-pub(crate) use os::SocketPath;
+pub(crate) use os::{SocketPath, give_back_memory, one_arena};
 pub use version::{is_newer, version};
 pub use wire::{ChildId, End, Hello, Identity, Obstacle, Spawn, Stream};
 

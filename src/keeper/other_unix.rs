@@ -54,6 +54,24 @@ impl Exits {
     }
 }
 
+/// Waits for the end of a child, and reaps it.
+pub(super) fn await_end(pid: u32) {
+    if let Some(pid) = number(pid) {
+        let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
+    }
+}
+
+/// The system's allocator is left to itself.
+pub(crate) fn one_arena() {}
+
+/// The system's allocator is left to itself.
+pub(crate) fn give_back_memory() {}
+
+/// There are no control groups here.
+pub(super) fn fork_into(_: &OwnedFd) -> io::Result<u32> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 fn number(pid: u32) -> Option<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw)
 }

@@ -7,12 +7,15 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::unistd::{Gid, Uid};
 use rustix::fs::Access;
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
+use super::birth::{Stillborn, execute_in};
 use super::os;
 use super::wire::{Obstacle, Spawn, Stream};
 
@@ -60,14 +63,23 @@ pub(super) fn execute(
         true => terminal(&mut command).map_err(other)?,
         false => streams(&mut command, &request.streams, &mut given).map_err(other)?,
     };
-    let entries: Vec<OwnedFd> = given.take(request.cgroups).collect();
-    become_it(&mut command, request, entries, *terms);
-    let spawned = command.spawn();
-    match spawned {
-        Ok(child) => Ok(Executed {
-            pid: child.id(),
-            ends,
-        }),
+    let entries: Vec<OwnedFd> = given.by_ref().take(request.cgroups).collect();
+    let birthplace = given.next().filter(|_| request.born);
+    let born = Arc::new(AtomicBool::new(false));
+    become_it(&mut command, request, entries, born.clone(), *terms);
+    born.store(birthplace.is_some(), Ordering::Relaxed);
+    let born_there = birthplace.map(|group| execute_in(&group, &mut command));
+    let pid = match born_there {
+        Some(Ok(pid)) => Ok(pid),
+        Some(Err(Stillborn::NotExecuted(error))) => Err(error),
+        None | Some(Err(Stillborn::Impossible)) => {
+            // It moves there itself.
+            born.store(false, Ordering::Relaxed);
+            command.spawn().map(|child| child.id())
+        }
+    };
+    match pid {
+        Ok(pid) => Ok(Executed { pid, ends }),
         Err(error) => Err(obstacle(error, request, cmd)),
     }
 }
@@ -131,7 +143,13 @@ fn terminal(command: &mut Command) -> io::Result<[Option<OwnedFd>; 3]> {
 }
 
 /// What the child does between fork and exec.
-fn become_it(command: &mut Command, request: &Spawn, entries: Vec<OwnedFd>, terms: Terms) {
+fn become_it(
+    command: &mut Command,
+    request: &Spawn,
+    entries: Vec<OwnedFd>,
+    born: Arc<AtomicBool>,
+    terms: Terms,
+) {
     let parent = rustix::process::getpid();
     let dir = request.dir.clone();
     let identity = request.identity.clone();
@@ -155,7 +173,8 @@ fn become_it(command: &mut Command, request: &Spawn, entries: Vec<OwnedFd>, term
             if tty {
                 rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
             }
-            for entry in &entries {
+            // It is in the first already if it was born there.
+            for entry in entries.iter().skip(born.load(Ordering::Relaxed).into()) {
                 // "0" is the writer itself.
                 rustix::io::write(entry, b"0")?;
             }
@@ -258,6 +277,7 @@ mod tests {
             streams: [Stream::Null; 3],
             tty: false,
             cgroups: 0,
+            born: false,
         }
     }
 

@@ -79,6 +79,10 @@ pub struct Spawn {
     /// How many cgroup entries (open `cgroup.procs`) it writes itself into.
     #[serde(default)]
     pub cgroups: usize,
+    /// Whether one more descriptor follows: the folder of the first entry's group, of version 2, for the
+    /// child to be born in.
+    #[serde(default)]
+    pub born: bool,
 }
 
 impl std::fmt::Debug for Spawn {

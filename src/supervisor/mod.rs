@@ -28,6 +28,7 @@ mod port;
 mod probe;
 mod process;
 mod processes;
+mod quiet;
 mod sandbox;
 mod serve;
 mod signal;

@@ -27,10 +27,11 @@ use super::logs::{Kept, LogEngine};
 use super::os;
 use super::owner::Inheritance;
 use super::processes::{self, EntryNote};
+use super::quiet::give_back_when_quiet;
 use super::sandbox::{self, Sandbox};
 use super::spawn::Base;
 use super::store::Store;
-use crate::keeper::{Child, Inherited, Keeper, READY, SOCKET, Superior};
+use crate::keeper::{Child, Inherited, Keeper, READY, SOCKET, Superior, one_arena};
 use crate::model::{ServiceGoal, ServiceKind, ServiceName};
 
 /// How long open connections are given to take their last answer.
@@ -71,6 +72,7 @@ pub(super) fn run(
         .prepare()
         .map_err(at("the sandbox's folder cannot be used"))?;
     raise_file_limit();
+    one_arena();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(8)
@@ -167,6 +169,7 @@ async fn supervise(
     let serving = tokio::spawn(serve_until(Guarded(listener), router, closed));
     tell_ready(address);
     superior.ready().map_err(at("the keeper"))?;
+    tokio::spawn(give_back_when_quiet(sandbox.changes.listen()));
     sandbox.bring_back();
     tracing::info!(pid = std::process::id(), "serves");
     tokio::select! {

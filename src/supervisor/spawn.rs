@@ -145,6 +145,9 @@ impl Prepared {
             let entries = cgroup.entry_fds().map_err(SpawnError::Limits)?;
             request.cgroups = entries.len();
             given.extend(entries);
+            let birthplace = cgroup.birthplace();
+            request.born = birthplace.is_some();
+            given.extend(birthplace);
         }
         Ok(())
     }
@@ -167,6 +170,7 @@ impl Prepared {
             streams,
             tty: false,
             cgroups: 0,
+            born: false,
         }
     }
 }

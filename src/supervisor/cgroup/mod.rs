@@ -129,10 +129,7 @@ impl SandboxCgroups {
             return Ok(None);
         }
         let mut group = self.group(name);
-        let made = group.parts.iter().try_for_each(|part| {
-            self.make(part)?;
-            self.limit(part, limits)
-        });
+        let made = self.make_all(&mut group, limits);
         match made {
             Ok(()) => Ok(Some(group)),
             Err(error)
@@ -151,6 +148,32 @@ impl SandboxCgroups {
                 Ok(None)
             }
         }
+    }
+
+    /// Makes the group in the first hierarchy, which lists and kills, and in those that something is wanted
+    /// of. Each one more costs a start and an end several system calls.
+    fn make_all(&self, group: &mut Cgroup, limits: &Limits) -> io::Result<()> {
+        for part in std::mem::take(&mut group.parts) {
+            let holds = group.parts.iter().any(|part| freezer(part).is_some());
+            if group.parts.is_empty() || self.is_needed(&part.hierarchy, limits, holds) {
+                // Kept first, so that what was begun is removed after an error.
+                group.parts.push(part);
+                let part = &group.parts[group.parts.len() - 1];
+                self.make(part)?;
+                self.limit(part, limits)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_needed(&self, hierarchy: &Hierarchy, limits: &Limits, holds: bool) -> bool {
+        let mut has = hierarchy.controllers.iter();
+        has.any(|controller| match controller {
+            Controller::Memory => limits.memory.or(self.memory).is_some(),
+            Controller::Cpu => limits.cpu.or(self.vcpus.map(cores)).is_some(),
+            Controller::Pids => limits.processes.is_some(),
+            Controller::Freezer => !holds,
+        })
     }
 
     /// The group that a service was started in, if it is still there.
@@ -301,7 +324,7 @@ struct Part {
     dir: PathBuf,
 }
 
-/// The group of one service: the same in every hierarchy.
+/// The group of one service: the same in every hierarchy that it needs.
 #[derive(Debug)]
 pub(super) struct Cgroup {
     /// Never empty, but after a failed start.
@@ -319,6 +342,12 @@ impl Cgroup {
             file.map(OwnedFd::from)
         };
         self.parts.iter().map(open).collect()
+    }
+
+    /// The group of the first entry, where a child can be born in it. To be moved takes milliseconds.
+    pub(super) fn birthplace(&self) -> Option<OwnedFd> {
+        let part = self.parts.first().filter(|part| part.hierarchy.unified)?;
+        File::open(&part.dir).ok().map(OwnedFd::from)
     }
 
     /// The living processes in the group, and in groups below it.
