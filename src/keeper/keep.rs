@@ -27,7 +27,7 @@ use crate::model::IsolationWish;
 pub struct Inherited {
     /// Speaks of children: [`super::Keeper`].
     pub children: i32,
-    /// Speaks of the supervisor itself: [`Control`].
+    /// Speaks of the supervisor itself.
     pub control: i32,
     /// The API's socket, listening.
     pub listener: i32,

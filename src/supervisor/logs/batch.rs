@@ -112,6 +112,13 @@ impl Carrier {
         self.put(&Entry::Idle)
     }
 
+    /// Gives up what the journal says was begun.
+    pub(super) fn abandon(&mut self) -> io::Result<()> {
+        self.logs.clear();
+        self.empty(0)?;
+        self.put(&Entry::Idle)
+    }
+
     /// Takes one batch from `source`. `seen` is shown its bytes.
     pub(super) fn take(
         &mut self,

@@ -71,7 +71,11 @@ impl LogEngine {
     /// Finishes what the journal says was begun, and starts the thread. `dir` is the sandbox's folder.
     pub(in crate::supervisor) fn start(dir: &Path, kept: Kept) -> io::Result<Self> {
         let mut carrier = Carrier::new(dir, kept)?;
-        carrier.recover()?;
+        if let Err(error) = carrier.recover() {
+            // Lines may be lost, but services are not without a supervisor.
+            tracing::error!(%error, "what was being written cannot be finished");
+            carrier.abandon()?;
+        }
         let (commands, queue) = mpsc::channel();
         let (woken, wake) = io::pipe()?;
         let woken = OwnedFd::from(woken);
@@ -294,5 +298,15 @@ mod tests {
         assert_eq!(texts(&rig).len(), 50);
         flooding.finish().await;
         flooder.join().unwrap();
+    }
+
+    #[test]
+    fn a_journal_that_cannot_be_read_costs_lines_and_no_supervisor() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("logs")).unwrap();
+        let kept = Kept::new().unwrap();
+        let journal = std::fs::File::from(kept.journal.try_clone().unwrap());
+        std::os::unix::fs::FileExt::write_all_at(&journal, &[0xff; 512], 0).unwrap();
+        LogEngine::start(dir.path(), kept).unwrap();
     }
 }

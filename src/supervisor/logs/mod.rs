@@ -1,9 +1,9 @@
 //! The logs of services. In: bytes from the pipes of processes. Out: `logs/NAME.log`, bounded by
 //! rotation, and readers of it that need no running supervisor.
 //!
-//! One [`thread`] takes turns with all pipes of a sandbox. Each batch goes by way of a
+//! One thread (`thread.rs`) takes turns with all pipes of a sandbox. Each batch goes by way of a
 //! stage pipe and a journal, both of which outlive this process, so that a SIGKILL at any moment
-//! loses and doubles nothing ([`batch`]). Must not: hold a line in memory, or block the runtime.
+//! loses and doubles nothing (`batch.rs`). Must not: hold a line in memory, or block the runtime.
 
 mod batch;
 mod engine;
