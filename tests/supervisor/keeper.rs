@@ -193,7 +193,7 @@ async fn a_wish_that_was_stored_and_not_acted_on_comes_true() {
         std::fs::write(&path, record.to_string()).unwrap();
     }
     kill(rig.keeper, Signal::CONT);
-    rig.kill_supervisor().await;
+    rig.look().await;
     rig.until_state("up", ServiceState::Stopped).await;
     assert!(!alive(up.pid.unwrap()));
     rig.until_state("down", ServiceState::Running).await;

@@ -82,7 +82,8 @@ impl Rig {
         assert_ne!(before, self.pid);
     }
 
-    async fn look(&mut self) {
+    /// Whoever supervises now.
+    pub async fn look(&mut self) {
         self.client = Client::open(&self.dir).unwrap().unwrap();
         let health = self.client.health().await.unwrap();
         (self.pid, self.keeper) = (health.pid, health.keeper_pid.unwrap());
@@ -408,7 +409,13 @@ fn ends_within(pid: u32, limit: Duration) -> bool {
     };
     let limit = Timespec::try_from(limit).unwrap();
     let mut polled = [PollFd::new(&pidfd, PollFlags::IN)];
-    poll(&mut polled, Some(&limit)) == Ok(1)
+    loop {
+        match poll(&mut polled, Some(&limit)) {
+            // The end of another child, for one.
+            Err(rustix::io::Errno::INTR) => {}
+            polled => return polled == Ok(1),
+        }
+    }
 }
 
 pub fn exit_of(object: &ServiceObject) -> &Exit {
