@@ -89,6 +89,7 @@ macro_rules! golden {
         settings.add_filter(r" About \[TIME\][^.]*\.", "");
         settings.add_filter(r"  · .*\n", "");
         settings.add_filter(r"isolation (none|strict)\b", "isolation [ISOLATION]");
+        settings.add_filter(r"Isolation: .*", "Isolation: [ISOLATION]");
         // What a machine without control groups of ours cannot do.
         settings.add_filter(r" +(sandbox|service)  .* writable cgroup.*\n", "");
         settings.add_filter(r"(running +yes +)\d+ +", "$1[PID]  ");

@@ -289,23 +289,6 @@ impl SandboxCgroups {
             }
         }
     }
-
-    /// Holds every process of the sandbox, or lets them go on; returns once it is so.
-    #[allow(dead_code, reason = "for checkpoints")]
-    pub(super) async fn freeze(&self, hold: bool) -> io::Result<()> {
-        let parts = self.dirs().map(|(hierarchy, dir)| Part {
-            hierarchy: hierarchy.clone(),
-            dir,
-        });
-        let group = Cgroup {
-            parts: parts.filter(|part| part.dir.is_dir()).collect(),
-        };
-        match group.parts.is_empty() && !self.all.hierarchies.is_empty() {
-            // No service has been started yet.
-            true => Ok(()),
-            false => group.freeze(hold).await,
-        }
-    }
 }
 
 fn cores(vcpus: u32) -> Cores {
@@ -364,12 +347,19 @@ impl Cgroup {
 
     /// Kills every process in the group and returns once none is left.
     pub(super) async fn kill_all(&self) -> io::Result<()> {
+        let mut again = false;
         loop {
+            // It makes new ones while they are killed: what is held cannot.
+            let held = std::mem::replace(&mut again, true) && self.freeze(true).await.is_ok();
             let found = self.pids()?;
             let ends = os::Ends::of(&found)?;
             // What is still here had its number all the while.
             let still = self.pids()?;
-            if still.is_empty() || !self.kill()? {
+            let killed = !still.is_empty() && self.kill()?;
+            if held {
+                self.freeze(false).await?;
+            }
+            if !killed {
                 return Ok(());
             }
             ends.of_these(&still).await?;
@@ -377,7 +367,7 @@ impl Cgroup {
     }
 
     /// Holds every process, or lets them go on; returns once it is so.
-    pub(super) async fn freeze(&self, hold: bool) -> io::Result<()> {
+    async fn freeze(&self, hold: bool) -> io::Result<()> {
         let part = self.parts.iter().find(|part| freezer(part).is_some());
         let Some((part, freezer)) = part.and_then(|part| Some((part, freezer(part)?))) else {
             let message = "processes cannot be held without a writable cgroup";
@@ -645,13 +635,13 @@ mod tests {
         let mut child = sleeper(&group);
         assert_eq!(group.pids().unwrap(), [child.id()]);
         if group.parts.iter().any(|part| freezer(part).is_some()) {
-            groups.freeze(true).await.unwrap();
-            groups.freeze(false).await.unwrap();
+            group.freeze(true).await.unwrap();
+            group.freeze(false).await.unwrap();
             // What is held can be killed too.
-            groups.freeze(true).await.unwrap();
+            group.freeze(true).await.unwrap();
         }
         assert!(groups.existing(&name).unwrap().kill().unwrap());
-        groups.freeze(false).await.unwrap();
+        let _ = group.freeze(false).await;
         group.kill_all().await.unwrap();
         assert!(!child.wait().unwrap().success());
         assert_eq!(group.oom_kills(), 0);
