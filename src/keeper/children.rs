@@ -13,6 +13,9 @@ use super::wire::{Answer, Channel, ChildId, End, Held, Hello, Request, Spawn};
 /// How often those who were orphaned are looked for, while ends come in one after another.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
+/// How long nothing is asked for before memory is given back.
+const QUIET: Duration = Duration::from_secs(1);
+
 /// What is held for one child.
 #[derive(Debug)]
 struct Child {
@@ -45,6 +48,8 @@ pub(super) struct Children {
     /// When to look for orphans that have ended.
     look: Option<Instant>,
     looked: Option<Instant>,
+    /// When it will have been quiet, if it was not yet.
+    quiet: Option<Instant>,
 }
 
 impl Children {
@@ -59,6 +64,7 @@ impl Children {
             channel: None,
             look: None,
             looked: None,
+            quiet: None,
         })
     }
 
@@ -99,7 +105,7 @@ impl Children {
 
     /// How long may be slept until there is something to do.
     pub(super) fn patience(&self) -> Option<Duration> {
-        let due = self.look?;
+        let due = self.look.into_iter().chain(self.quiet).min()?;
         Some(due.saturating_duration_since(Instant::now()))
     }
 
@@ -137,7 +143,10 @@ impl Children {
         channel: &mut Channel,
     ) -> io::Result<()> {
         match request {
-            Request::Spawn(spawn) => self.spawn(*spawn, descriptors, channel),
+            Request::Spawn(spawn) => {
+                self.quiet = Some(Instant::now() + QUIET);
+                self.spawn(*spawn, descriptors, channel)
+            }
             Request::Release { id } => {
                 if let Some(child) = self.children.remove(&id) {
                     self.exits.remove(child.pidfd.as_ref());
@@ -225,8 +234,13 @@ impl Children {
         self.look.get_or_insert(due.max(now));
     }
 
-    /// Reaps the orphans that have ended, if it is time to. `others` are somebody else's to reap.
+    /// Reaps the orphans that have ended, and gives back memory, if it is time to. `others` are somebody
+    /// else's to reap.
     pub(super) fn tidy(&mut self, others: &[u32]) {
+        if self.quiet.is_some_and(|due| due <= Instant::now()) {
+            self.quiet = None;
+            os::give_back_memory();
+        }
         if self.look.is_none_or(|due| due > Instant::now()) {
             return;
         }

@@ -216,7 +216,10 @@ impl Owner {
                 },
                 event = self.phase.event() => self.event(event).await,
             }
-            self.save().await;
+            // What comes back at once is not held up by the disk; the note says as much meanwhile.
+            if !self.phase.is_due() {
+                self.save().await;
+            }
             self.leave_note();
             self.publish();
             if self.deleted && matches!(self.phase, Phase::Down(_)) {

@@ -463,9 +463,16 @@ impl Owner {
         self.refuse_starters(&refusal);
     }
 
-    /// The last lines that this process has written.
+    /// The last lines that this process has written, if there is somebody to be told.
     fn log_tail(&self, since: jiff::Timestamp) -> impl Future<Output = Vec<String>> + use<> {
-        log_tail(self.sandbox.clone(), self.name.clone(), since)
+        let read = || log_tail(self.sandbox.clone(), self.name.clone(), since);
+        let tail = (!self.starters.is_empty()).then(read);
+        async move {
+            match tail {
+                Some(tail) => tail.await,
+                None => Vec::new(),
+            }
+        }
     }
 
     pub(super) fn refuse_starters(&mut self, refusal: &Refusal) {

@@ -206,6 +206,11 @@ pub(super) enum Event {
 }
 
 impl Phase {
+    /// Whether the next try comes at once.
+    pub(super) fn is_due(&self) -> bool {
+        matches!(self, Self::BackingOff(retry) if retry.due <= Instant::now())
+    }
+
     /// The next event. Cancel-safe: nothing is lost when it is dropped.
     pub(super) async fn event(&mut self) -> Event {
         match self {
