@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::phase::{Attempt, Phase, Rest, Retry, Stage, Then};
 use super::{Owner, Refusal};
 use crate::keeper::{Child, ChildId};
-use crate::model::{Secrets, ServiceGoal, ServiceSpec};
+use crate::model::{Exit, Secrets, ServiceGoal, ServiceSpec};
 use crate::supervisor::policy::History;
 
 /// All of it.
@@ -21,6 +21,9 @@ use crate::supervisor::policy::History;
 pub(in crate::supervisor) struct Hand {
     secrets: BTreeMap<String, String>,
     pub history: History,
+    /// How its last process ended, which may not be on disk yet.
+    #[serde(default)]
+    pub last_exit: Option<Exit>,
     pub illness: Option<String>,
     pub running_revision: Option<u64>,
     /// What was wanted when the phase began; what is on disk may be newer.
@@ -196,6 +199,7 @@ impl Hand {
                 .map(|(name, value)| (name.to_owned(), value.expose_secret().to_owned()))
                 .collect(),
             history: owner.history.clone(),
+            last_exit: owner.record.last_exit.clone(),
             illness: owner.illness.clone(),
             running_revision: owner.running_revision,
             goal: Some(owner.record.goal),

@@ -28,6 +28,9 @@ impl Owner {
         self.secrets.extend(hand.secrets());
         self.history = hand.history;
         self.illness = hand.illness;
+        if hand.last_exit.is_some() {
+            self.record.last_exit = hand.last_exit;
+        }
         self.running_revision = hand.running_revision;
         let mut live = None;
         for child in children {
