@@ -185,6 +185,8 @@ pub(super) fn move_in(walls: &Walls) -> io::Result<()> {
 struct Change {
     path: PathBuf,
     kind: Kind,
+    /// Whether something below it is different again.
+    holds: bool,
 }
 
 enum Kind {
@@ -207,14 +209,22 @@ fn changes(walls: &Walls) -> io::Result<Vec<Change>> {
     let mut changes = Vec::new();
     for path in writable(walls)? {
         let kind = Kind::Writable(clone_tree(&path)?);
-        changes.push(Change { path, kind });
+        changes.push(Change {
+            path,
+            kind,
+            holds: false,
+        });
     }
     for path in ["/tmp", "/var/tmp"] {
         if let Ok(path) = Path::new(path).canonicalize()
             && !changes.iter().any(|change| change.path == path)
         {
             let kind = Kind::Replaced(clone_tree(&walls.tmp)?);
-            changes.push(Change { path, kind });
+            changes.push(Change {
+                path,
+                kind,
+                holds: false,
+            });
         }
     }
     let is_other = |changes: &[Change], path: &Path| !changes.iter().any(|c| c.path == path);
@@ -227,7 +237,11 @@ fn changes(walls: &Walls) -> io::Result<Vec<Change>> {
             let tree = clone_tree(&path)?;
             make_read_only(&tree, true)?;
             let kind = Kind::Kept(tree);
-            changes.push(Change { path, kind });
+            changes.push(Change {
+                path,
+                kind,
+                holds: false,
+            });
         }
     }
     for path in RUN {
@@ -235,7 +249,11 @@ fn changes(walls: &Walls) -> io::Result<Vec<Change>> {
             && is_other(&changes, &path)
         {
             let kind = Kind::OwnFolder;
-            changes.push(Change { path, kind });
+            changes.push(Change {
+                path,
+                kind,
+                holds: false,
+            });
         }
     }
     for path in &walls.hidden {
@@ -248,9 +266,18 @@ fn changes(walls: &Walls) -> io::Result<Vec<Change>> {
             true => Kind::EmptyFolder,
             false => Kind::EmptyFile,
         };
-        changes.push(Change { path, kind });
+        changes.push(Change {
+            path,
+            kind,
+            holds: false,
+        });
     }
     changes.sort_by_key(|change| change.path.components().count());
+    let paths: Vec<_> = changes.iter().map(|change| change.path.clone()).collect();
+    for change in &mut changes {
+        let below = |path: &PathBuf| *path != change.path && path.starts_with(&change.path);
+        change.holds = paths.iter().any(below);
+    }
     Ok(changes)
 }
 
@@ -287,7 +314,10 @@ impl Change {
             }
             Kind::Replaced(tree) => attach(tree, &at)?,
             Kind::OwnFolder => empty(&at, "mode=0755,size=64m")?,
-            Kind::EmptyFolder if at.is_dir() => empty(&at, "mode=0755,size=1m")?,
+            Kind::EmptyFolder if self.holds || at.is_dir() => {
+                make_place(&at, &self.path)?;
+                empty(&at, "mode=0755,size=1m")?;
+            }
             Kind::EmptyFile if at.exists() => {
                 let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::AT_EMPTY_PATH;
                 attach(&open_tree(null.as_fd(), "", flags)?, &at)?;
