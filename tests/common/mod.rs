@@ -53,7 +53,9 @@ impl Project {
     /// Lets an ordinary user run it: a server that refuses to run as root needs one.
     pub fn run_as(&mut self, uid: u32, gid: u32) {
         let program = self.dir.path().join("gabion");
-        std::fs::copy(&self.program, &program).expect("a copy of the program");
+        // Not by this process: another test's fork would hold it open for writing, and it could not run.
+        let copied = Command::new("cp").args([&self.program, &program]).status();
+        assert!(copied.expect("cp").success());
         self.program = program;
         self.user = Some((uid, gid));
         chown(self.dir.path(), uid, gid);

@@ -143,8 +143,13 @@ fn other_version(dir: &std::path::Path, version: &str) -> std::path::PathBuf {
     let at = memchr::memmem::find(&program, marked.as_bytes()).unwrap();
     let number = at + marked.len() - version.len();
     program[number..at + marked.len()].copy_from_slice(version.as_bytes());
-    let path = dir.join("gabion");
-    std::fs::write(&path, program).unwrap();
+    let (draft, path) = (dir.join("draft"), dir.join("gabion"));
+    std::fs::write(&draft, program).unwrap();
+    // Not by this process: another test's fork would hold it open for writing, and it could not run.
+    let copied = std::process::Command::new("cp")
+        .args([&draft, &path])
+        .status();
+    assert!(copied.unwrap().success());
     let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(&path, executable).unwrap();
     path

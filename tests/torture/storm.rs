@@ -96,8 +96,12 @@ impl Storm {
         };
         let dir = dir.join("torture");
         std::fs::create_dir_all(dir.join("workspace")).expect("a folder");
+        // This program is each service too: it has to be seen even where a sandbox has its own `/tmp`.
+        let exe = std::env::current_exe().expect("this program");
+        let folder = exe.parent().expect("its folder").to_owned();
         let spec = SandboxSpec {
             isolation: wish,
+            writable: vec![folder],
             ..SandboxSpec::default()
         };
         let text = serde_json::json!({ "spec": spec }).to_string();
