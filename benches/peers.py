@@ -153,7 +153,7 @@ class S6(Driver):
             script(folder / "run", f"{wait}{each.line}{ready}")
             if "seq" in each.line:
                 (folder / "log").mkdir()
-                script(folder / "log/run", f"exec s6-log n1000 s16777215 {self.dir}/{each.name}")
+                script(folder / "log/run", f"exec s6-log T n1000 s16777215 {self.dir}/{each.name}")
 
     def start(self):
         self.spawn("s6-svscan", "-c", "1000", self.dir / "scan")
@@ -164,6 +164,10 @@ class S6(Driver):
     def logs(self, service):
         folder = self.dir / service
         return sorted(folder.glob("@*")) + sorted(folder.glob("current"))
+
+    def lines(self, service):
+        # `2026-01-31 12:00:00.123456789  text`
+        return [line[31:] for line in super().lines(service)]
 
 
 class Supervisord(Driver):
@@ -197,7 +201,7 @@ class Pm2(Driver):
         self.env["PM2_HOME"] = f"{self.dir}/pm2"
         apps = [
             {"name": each.name, "script": "/bin/sh", "args": ["-c", each.line], "interpreter": "none",
-             "out_file": f"{self.dir}/{each.name}.log", "error_file": f"{self.dir}/{each.name}.err"}
+             "log_date_format": "YYYY-MM-DDTHH:mm:ss.SSS", "out_file": f"{self.dir}/{each.name}.log", "error_file": f"{self.dir}/{each.name}.err"}
             for each in services
         ]
         (self.dir / "ecosystem.config.js").write_text(f"module.exports = {{ apps: {json.dumps(apps)} }};\n")
@@ -207,6 +211,10 @@ class Pm2(Driver):
 
     def stop(self):
         self.run("pm2", "kill")
+
+    def lines(self, service):
+        # `2026-01-31T12:00:00.123: text`
+        return [line.split(b": ", 1)[-1] for line in super().lines(service)]
 
     def logs(self, service):
         return list(self.dir.glob(f"{service}.log"))
