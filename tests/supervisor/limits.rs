@@ -191,7 +191,7 @@ async fn what_hides_from_its_service_is_found_in_its_group() {
     }
     let rig = Rig::new().await;
     // Two forks and a session of its own, and its parent gone before anybody looks.
-    let daemon = script(
+    let mut daemon = script(
         "import os, signal
 if os.fork() == 0:
     os.setsid()
@@ -203,6 +203,8 @@ if os.fork() == 0:
 os.wait()
 signal.pause()",
     );
+    // In a group of that kind only with a limit.
+    daemon.limits.processes = Some(50);
     let main = rig.run("web", &daemon).await.pid.unwrap();
     rig.lines("web", 1).await;
     // It is in one hierarchy at least, which knows all its processes.
