@@ -87,13 +87,20 @@ class Run:
         self.ready = None
 
     def __enter__(self):
+        try:
+            self.come_up()
+        except BaseException:
+            self.driver.stop()
+            raise
+        return self
+
+    def come_up(self):
         began = time.monotonic()
         self.driver.start()
         last = self.services[-1:] if self.services[-1].needs else self.services
         if not self.said.wait(each.name for each in last):
             raise SystemExit(f"{self.driver.name}: the services do not come up, see {self.folder}")
         self.ready = time.monotonic() - began
-        return self
 
     def __exit__(self, *_):
         own, services = self.processes()
