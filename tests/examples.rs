@@ -68,9 +68,14 @@ fn monorepo_overlays_profiles_and_secrets() {
     project.ok(&all);
 }
 
-#[test]
-#[ignore = "needs PostgreSQL and Redis, which .ci/run installs"]
-fn shop_takes_orders_and_ships_them() {
+/// The example, on ports of its own and as an ordinary user.
+struct Shop {
+    project: Project,
+    vars: Vec<String>,
+    api: u16,
+}
+
+fn shop() -> Shop {
     let mut project = Project::example("shop");
     let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap();
     if nix::unistd::Uid::effective().is_root() {
@@ -83,6 +88,13 @@ fn shop_takes_orders_and_ships_them() {
         ("redis_port", redis),
         ("api_port", api),
     ]);
+    Shop { project, vars, api }
+}
+
+#[test]
+#[ignore = "needs PostgreSQL and Redis, which .ci/run installs"]
+fn shop_takes_orders_and_ships_them() {
+    let Shop { project, vars, api } = shop();
     project.ok(&with(&vars, &["apply", "--yes"]));
 
     assert!(curl("POST", api, "/orders/tea").contains("\"id\": 1"));
@@ -108,17 +120,7 @@ const SUMS: &str = "select (select sum(abalance) from pgbench_accounts) = (selec
 #[test]
 #[ignore = "needs PostgreSQL, which .ci/run installs"]
 fn a_database_survives_a_checkpoint_under_load() {
-    let mut project = Project::example("shop");
-    let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap();
-    if nix::unistd::Uid::effective().is_root() {
-        project.run_as(nobody.uid.as_raw(), nobody.gid.as_raw());
-    }
-    let [postgres, redis, api] = [free_port(), free_port(), free_port()];
-    let vars = vars(&[
-        ("postgres_port", postgres),
-        ("redis_port", redis),
-        ("api_port", api),
-    ]);
+    let Shop { project, vars, .. } = shop();
     let ok = |rest: &[&str]| project.ok(&with(&vars, rest)).stdout();
     ok(&["apply", "--yes", "data/postgres"]);
     let exec = |command: &[&str]| ok(&[&["exec", "data", "--"], command].concat());

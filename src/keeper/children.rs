@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::os;
 use super::program::{Terms, execute};
+use super::unix;
 use super::wire::{Answer, Channel, ChildId, End, Held, Hello, Request, Spawn};
 
 /// How often those who were orphaned are looked for, while ends come in one after another.
@@ -150,7 +151,7 @@ impl Children {
             Request::Release { id } => {
                 if let Some(child) = self.children.remove(&id) {
                     self.exits.remove(child.pidfd.as_ref());
-                    os::reap(child.pid);
+                    unix::reap(child.pid);
                     self.look_soon();
                 }
                 Ok(())
@@ -215,7 +216,7 @@ impl Children {
             if child.end.is_some() {
                 continue;
             }
-            let Some(end) = os::peek_end(child.pid) else {
+            let Some(end) = unix::peek_end(child.pid) else {
                 continue;
             };
             child.end = Some(end);
@@ -254,7 +255,7 @@ impl Children {
     /// Kills every session, for the end of the sandbox.
     pub(super) fn kill(&self) {
         for child in self.children.values() {
-            os::kill_group(child.pid);
+            unix::kill_group(child.pid);
         }
     }
 }

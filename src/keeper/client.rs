@@ -13,8 +13,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::keep::Control;
-use super::os;
 use super::wire::{Answer, Channel, ChildId, End, Held, Hello, Obstacle, Request, Spawn};
+use super::{os, unix};
 
 /// What is under way.
 #[derive(Default)]
@@ -351,7 +351,7 @@ fn dispatch(inner: &Arc<Inner>, answer: Answer, descriptors: Vec<OwnedFd>) {
             if let Some(Ok(told)) = undelivered {
                 // Whoever asked has gone: a probe that ran out of time, say.
                 let child = Keeper(inner.clone()).child(told);
-                os::kill_group(child.pid);
+                unix::kill_group(child.pid);
             }
         }
         Answer::Failed { id, obstacle } => {

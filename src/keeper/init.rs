@@ -10,9 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use super::children::Children;
 use super::enclosure::{self, Walls};
-use super::keep::{Signals, let_go_of_stdout, raise_file_limit, sleep};
+use super::keep::{let_go_of_stdout, raise_file_limit};
 use super::os;
 use super::program::Terms;
+use super::signals::{Signals, sleep};
+use super::unix;
 use super::wire::{Channel, Hello};
 
 /// What keeper and init say to each other.
@@ -41,7 +43,7 @@ impl Init {
         enclosure::prepare(walls)?;
         let (ours, theirs) = Channel::pair()?;
         let number = enclosure::fork_enclosed()?;
-        let Some(pid) = i32::try_from(number).ok().and_then(Pid::from_raw) else {
+        let Some(pid) = unix::number(number) else {
             drop(ours);
             let ended = Channel::new(theirs).and_then(|control| live(control, walls, hello, files));
             if let Err(error) = ended {
@@ -151,7 +153,7 @@ fn live(mut control: Channel, walls: &Walls, hello: Hello, files: Rlimit) -> io:
             }
         }
         // Told to end, it goes on: the keeper ends it.
-        signals.child();
+        signals.any();
         children.ended();
         children.converse();
         children.tidy(&[]);

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions, getrlimit, setrlimit};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,7 @@ use super::folder::{Folder, Settings};
 use super::init::Init;
 use super::os;
 use super::program::Terms;
+use super::signals::{Signals, is_readable, sleep};
 use super::wire::{Channel, Hello};
 use crate::model::IsolationWish;
 
@@ -203,7 +204,7 @@ impl Keeper {
             if self.signals.told_to_end() {
                 self.pass_on_end();
             }
-            if self.signals.child() {
+            if self.signals.any() {
                 if self.init.as_ref().is_some_and(Init::has_ended) {
                     // Its number may be somebody else's from here on.
                     self.init = None;
@@ -451,60 +452,5 @@ impl Keeper {
 pub(super) fn let_go_of_stdout() {
     if let Ok(null) = File::options().write(true).open("/dev/null") {
         let _ = rustix::stdio::dup2_stdout(&null);
-    }
-}
-
-/// Waits until one of them is ready, or the time is over.
-pub(super) fn sleep(waited: &mut [PollFd<'_>], patience: Option<Duration>) -> io::Result<()> {
-    let limit = patience.and_then(|patience| patience.try_into().ok());
-    match poll(waited, limit.as_ref()) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
-}
-
-pub(super) fn is_readable(descriptor: BorrowedFd<'_>) -> bool {
-    let now = rustix::event::Timespec::default();
-    let mut polled = [PollFd::from_borrowed_fd(descriptor, PollFlags::IN)];
-    poll(&mut polled, Some(&now)).is_ok_and(|count| count > 0)
-}
-
-/// Signals, as bytes in pipes that can be waited for.
-pub(super) struct Signals {
-    /// Readable when there is a signal.
-    pub reader: io::PipeReader,
-    end: std::sync::Arc<std::sync::atomic::AtomicUsize>,
-}
-
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-impl Signals {
-    pub(super) fn new() -> io::Result<Self> {
-        let (reader, writer) = io::pipe()?;
-        rustix::io::ioctl_fionbio(&reader, true)?;
-        let end = std::sync::Arc::new(AtomicUsize::new(0));
-        use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
-        for signal in [SIGTERM, SIGINT, SIGHUP, SIGQUIT] {
-            signal_hook::flag::register_usize(signal, end.clone(), 1)?;
-        }
-        for signal in [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGCHLD] {
-            signal_hook::low_level::pipe::register(signal, writer.try_clone()?)?;
-        }
-        Ok(Self { reader, end })
-    }
-
-    /// Whether this process was told to end since the last call.
-    pub(super) fn told_to_end(&self) -> bool {
-        self.end.swap(0, Ordering::Relaxed) > 0
-    }
-
-    /// Whether there was a signal at all since the last call; a child may have ended then.
-    pub(super) fn child(&self) -> bool {
-        let mut bytes = [0; 256];
-        let mut any = false;
-        while rustix::io::read(&self.reader, &mut bytes).is_ok_and(|count| count > 0) {
-            any = true;
-        }
-        any
     }
 }

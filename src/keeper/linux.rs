@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use nix::libc;
 use nix::unistd::Gid;
 use rustix::event::epoll;
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 
 use super::folder::SOCKET;
-use super::wire::{ChildId, End};
+use super::unix::{kill_group, number, reap};
+use super::wire::ChildId;
 
 /// The path of a sandbox's socket, short enough for any folder: it goes through a descriptor of the
 /// folder, which is held as long as this value lives.
@@ -92,35 +93,12 @@ impl Exits {
     }
 }
 
-fn number(pid: u32) -> Option<Pid> {
-    i32::try_from(pid).ok().and_then(Pid::from_raw)
-}
-
 /// A handle of a child that was not reaped yet.
 pub(super) fn pidfd(pid: u32) -> Option<OwnedFd> {
     let opened = rustix::process::pidfd_open(number(pid)?, PidfdFlags::empty());
     opened
         .inspect_err(|error| tracing::error!(pid, %error, "no handle of a child"))
         .ok()
-}
-
-/// How a child ended, if it has. It stays to be reaped.
-pub(super) fn peek_end(pid: u32) -> Option<End> {
-    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    let status = rustix::process::waitid(WaitId::Pid(number(pid)?), options).ok()??;
-    match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => Some(End::Exited(code)),
-        (None, Some(signal)) => Some(End::Killed(signal)),
-        (None, None) => None,
-    }
-}
-
-/// Takes a child that has ended from the list of processes. One that lives is left.
-pub(super) fn reap(pid: u32) {
-    if let Some(pid) = number(pid) {
-        // One that was reaped already is no concern.
-        let _ = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG);
-    }
 }
 
 /// Waits for the end of a child, and reaps it.
@@ -167,14 +145,6 @@ pub(super) fn reap_all_but(known: &std::collections::BTreeSet<u32>) {
         if !known.contains(&pid) {
             reap(pid);
         }
-    }
-}
-
-/// Kills a process group at once.
-pub(super) fn kill_group(leader: u32) {
-    if let Some(group) = number(leader) {
-        // A group that is not there any more is what is wanted.
-        let _ = rustix::process::kill_process_group(group, Signal::KILL);
     }
 }
 

@@ -13,6 +13,8 @@ mod init;
 mod keep;
 mod launch;
 mod program;
+mod signals;
+mod unix;
 mod version;
 mod wire;
 
@@ -37,6 +39,7 @@ pub use keep::{Inherited, KeepError, Remote};
 pub(crate) use launch::READY;
 pub use launch::{LaunchError, launch};
 pub(crate) use os::{SocketPath, give_back_memory, one_arena};
+pub(crate) use unix::{kill_group, number, signal_group};
 pub use version::{is_newer, version};
 pub use wire::{ChildId, End, Hello, Identity, Obstacle, Spawn, Stream};
 

@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 
 use nix::libc;
 use nix::unistd::Gid;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions};
+use rustix::process::{Pid, WaitOptions};
 
 use super::folder::SOCKET;
-use super::wire::{ChildId, End};
+use super::unix::number;
+use super::wire::ChildId;
 
 /// The path of a sandbox's socket. The system limits its length to about 100 bytes.
 #[derive(Debug)]
@@ -72,10 +73,6 @@ pub(super) fn fork_into(_: &OwnedFd) -> io::Result<u32> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-fn number(pid: u32) -> Option<Pid> {
-    i32::try_from(pid).ok().and_then(Pid::from_raw)
-}
-
 /// There are no handles here.
 pub(super) fn pidfd(_: u32) -> Option<OwnedFd> {
     None
@@ -86,35 +83,8 @@ pub(super) fn number_of(_: &OwnedFd) -> Option<u32> {
     None
 }
 
-/// How a child ended, if it has. It stays to be reaped.
-pub(super) fn peek_end(pid: u32) -> Option<End> {
-    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    let status = rustix::process::waitid(WaitId::Pid(number(pid)?), options).ok()??;
-    match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => Some(End::Exited(code)),
-        (None, Some(signal)) => Some(End::Killed(signal)),
-        (None, None) => None,
-    }
-}
-
-/// Takes a child that has ended from the list of processes. One that lives is left.
-pub(super) fn reap(pid: u32) {
-    if let Some(pid) = number(pid) {
-        // One that was reaped already is no concern.
-        let _ = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG);
-    }
-}
-
 /// Orphans are the system's.
 pub(super) fn reap_all_but(_: &BTreeSet<u32>) {}
-
-/// Kills a process group at once.
-pub(super) fn kill_group(leader: u32) {
-    if let Some(group) = number(leader) {
-        // A group that is not there any more is what is wanted.
-        let _ = rustix::process::kill_process_group(group, Signal::KILL);
-    }
-}
 
 /// Orphans are not known here.
 pub(super) fn kill_children() {}

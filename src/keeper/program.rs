@@ -304,7 +304,7 @@ mod tests {
             .read_to_string(&mut text)
             .unwrap();
         assert_eq!(text, "1048576\n77\n");
-        os::reap(executed.pid);
+        crate::keeper::unix::reap(executed.pid);
     }
 
     #[test]

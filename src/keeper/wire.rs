@@ -304,7 +304,7 @@ impl Channel {
             let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(16))];
             let mut ancillary = RecvAncillaryBuffer::new(&mut room);
             let mut into = [IoSliceMut::new(&mut chunk)];
-            let flags = RecvFlags::CMSG_CLOEXEC;
+            let flags = closed_on_exec();
             let count = match recvmsg(&self.socket, &mut into, &mut ancillary, flags) {
                 Ok(received) => received.bytes,
                 Err(Errno::INTR) => continue,
@@ -351,6 +351,18 @@ impl Channel {
         }
         Ok(Some((message, self.came.drain(..count).collect())))
     }
+}
+
+/// What comes is not inherited by an executed program.
+#[cfg(target_os = "linux")]
+fn closed_on_exec() -> RecvFlags {
+    RecvFlags::CMSG_CLOEXEC
+}
+
+/// There is no such flag: whoever executes closes everything else.
+#[cfg(not(target_os = "linux"))]
+fn closed_on_exec() -> RecvFlags {
+    RecvFlags::empty()
 }
 
 /// A closed other end is an error here, not a signal.

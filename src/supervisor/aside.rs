@@ -3,11 +3,11 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 
 use super::os;
 use super::spawn::{Prepared, SpawnError};
-use crate::keeper::{Child, End, Keeper, Stream};
+use crate::keeper::{Child, End, Keeper, Spawn, Stream, kill_group, signal_group};
 
 /// One such program. When dropped, it is killed with everything in its session.
 #[derive(Debug)]
@@ -22,16 +22,10 @@ impl Aside {
         keeper: &Keeper,
         prepared: &Prepared,
         streams: [Stream; 3],
-        mut given: Vec<OwnedFd>,
+        given: Vec<OwnedFd>,
     ) -> Result<Self, SpawnError> {
-        let mut request = prepared.spawn(keeper.next_id(), String::new(), streams);
-        prepared.enter(&mut request, &mut given)?;
-        let spawned = keeper.spawn(request, given).await;
-        let child = spawned.map_err(SpawnError::Keeper)??;
-        Ok(Self {
-            start_time: os::start_time(child.pid),
-            child,
-        })
+        let request = prepared.spawn(keeper.next_id(), String::new(), streams);
+        Self::execute(keeper, prepared, request, given).await
     }
 
     /// Executes it with a terminal of its own, the other end of which is that of stream 1.
@@ -42,7 +36,17 @@ impl Aside {
         let streams = [Stream::Null; 3];
         let mut request = prepared.spawn(keeper.next_id(), String::new(), streams);
         request.tty = true;
-        let spawned = keeper.spawn(request, Vec::new()).await;
+        Self::execute(keeper, prepared, request, Vec::new()).await
+    }
+
+    async fn execute(
+        keeper: &Keeper,
+        prepared: &Prepared,
+        mut request: Spawn,
+        mut given: Vec<OwnedFd>,
+    ) -> Result<Self, SpawnError> {
+        prepared.enter(&mut request, &mut given)?;
+        let spawned = keeper.spawn(request, given).await;
         let child = spawned.map_err(SpawnError::Keeper)??;
         Ok(Self {
             start_time: os::start_time(child.pid),
@@ -52,10 +56,7 @@ impl Aside {
 
     /// Sends a signal to its process group.
     pub(super) fn signal(&self, signal: Signal) {
-        if let Some(group) = i32::try_from(self.child.pid).ok().and_then(Pid::from_raw) {
-            // An empty group is one that has just ended.
-            let _ = rustix::process::kill_process_group(group, signal);
-        }
+        signal_group(self.child.pid, signal);
     }
 
     /// Its number among this machine's processes.
@@ -81,7 +82,7 @@ impl Aside {
 
 impl Drop for Aside {
     fn drop(&mut self) {
-        os::kill_group(self.child.pid);
+        kill_group(self.child.pid);
     }
 }
 

@@ -1,12 +1,13 @@
 //! What only Linux can do: short socket paths, identity of processes, sessions, pidfds.
 
-use std::collections::BTreeSet;
+use crate::keeper::number;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, User};
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::process::{PidfdFlags, Signal};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -24,14 +25,45 @@ pub(super) fn boot_id() -> io::Result<String> {
 
 /// What `/proc/PID/stat` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stat {
+pub(super) struct Stat {
     state: char,
-    parent: u32,
-    session: u32,
-    start_time: u64,
+    /// Its parent's number.
+    pub parent: u32,
+    /// The number of its session's leader.
+    pub session: u32,
+    /// When it was started, in ticks since boot.
+    pub start_time: u64,
 }
 
-fn stat(pid: u32) -> Option<Stat> {
+impl Stat {
+    /// Whether it is more than an entry in a list.
+    pub(super) fn lives(&self) -> bool {
+        !matches!(self.state, 'Z' | 'X')
+    }
+
+    /// Whether it is held by a signal or a tracer.
+    pub(super) fn is_stopped(&self) -> bool {
+        matches!(self.state, 'T' | 't')
+    }
+}
+
+/// Every living process of this machine, by number. `None` where the system does not tell.
+pub(super) fn processes() -> io::Result<Option<BTreeMap<u32, Stat>>> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let pid = entry?.file_name();
+        let pid = pid.to_str().and_then(|pid| pid.parse().ok());
+        if let Some((pid, stat)) = pid.and_then(|pid| Some((pid, stat(pid)?)))
+            && stat.lives()
+        {
+            found.insert(pid, stat);
+        }
+    }
+    Ok(Some(found))
+}
+
+/// One process. `None` if there is none.
+pub(super) fn stat(pid: u32) -> Option<Stat> {
     parse_stat(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
@@ -51,17 +83,9 @@ fn parse_stat(text: &str) -> Option<Stat> {
     })
 }
 
-/// Kills a process group at once.
-pub(super) fn kill_group(leader: u32) {
-    if let Some(group) = i32::try_from(leader).ok().and_then(Pid::from_raw) {
-        // A group that is not there any more is what is wanted.
-        let _ = rustix::process::kill_process_group(group, Signal::KILL);
-    }
-}
-
 /// Kills one process at once; whether that was allowed.
 pub(super) fn kill_process(pid: u32) -> bool {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let pid = number(pid);
     pid.is_some_and(|pid| rustix::process::kill_process(pid, Signal::KILL).is_ok())
 }
 
@@ -74,7 +98,7 @@ impl Ends {
     pub(super) fn of(pids: &[u32]) -> io::Result<Self> {
         let mut ends = Vec::new();
         for &pid in pids {
-            let Some(raw) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
+            let Some(raw) = number(pid) else {
                 continue;
             };
             let may_kill = rustix::process::test_kill_process(raw).is_ok();
@@ -118,7 +142,7 @@ fn session_members(session: u32) -> io::Result<Vec<u32>> {
             continue;
         };
         if of.is_ok_and(|of| u32::try_from(of.as_raw()) == Ok(session))
-            && stat(pid).is_some_and(|stat| !matches!(stat.state, 'Z' | 'X'))
+            && stat(pid).is_some_and(|stat| stat.lives())
         {
             members.push(pid);
         }
@@ -139,7 +163,7 @@ pub(super) async fn kill_session(leader: u32, start_time: Option<u64>) -> io::Re
     loop {
         let mut ends = Vec::new();
         for pid in session_members(leader)? {
-            let Some(raw) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
+            let Some(raw) = number(pid) else {
                 continue;
             };
             let Ok(pidfd) = rustix::process::pidfd_open(raw, PidfdFlags::NONBLOCK) else {
@@ -171,9 +195,7 @@ pub(super) struct Identity {
 
 impl Identity {
     fn is_alive(&self) -> bool {
-        stat(self.pid).is_some_and(|stat| {
-            stat.start_time == self.start_time && !matches!(stat.state, 'Z' | 'X')
-        })
+        stat(self.pid).is_some_and(|stat| stat.start_time == self.start_time && stat.lives())
     }
 }
 
@@ -254,7 +276,7 @@ pub(super) async fn kill_family(mut family: Vec<Identity>) -> io::Result<()> {
         }
         let mut ends = Vec::new();
         for member in &family {
-            let Some(raw) = i32::try_from(member.pid).ok().and_then(Pid::from_raw) else {
+            let Some(raw) = number(member.pid) else {
                 continue;
             };
             let Ok(pidfd) = rustix::process::pidfd_open(raw, PidfdFlags::NONBLOCK) else {

@@ -1,10 +1,12 @@
 //! The same as `linux.rs` with what every Unix has. Weaker: processes that leave their group are not
 //! found, and what a killed supervisor leaves behind is known by its number only.
 
+use crate::keeper::{kill_group, number};
+use std::collections::BTreeMap;
 use std::io;
 
 use nix::unistd::{Gid, User};
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 
 /// The user's own group only.
 pub(super) fn groups_of(user: &User) -> io::Result<Vec<Gid>> {
@@ -16,17 +18,9 @@ pub(super) fn boot_id() -> io::Result<String> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Kills a process group at once.
-pub(super) fn kill_group(leader: u32) {
-    if let Some(group) = i32::try_from(leader).ok().and_then(Pid::from_raw) {
-        // A group that is not there any more is what is wanted.
-        let _ = rustix::process::kill_process_group(group, Signal::KILL);
-    }
-}
-
 /// Kills one process at once; whether that was allowed.
 pub(super) fn kill_process(pid: u32) -> bool {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let pid = number(pid);
     pid.is_some_and(|pid| rustix::process::kill_process(pid, Signal::KILL).is_ok())
 }
 
@@ -107,5 +101,33 @@ pub(super) fn open_in_root(
 
 /// Unknown.
 pub(super) fn port_holder(_port: u16) -> Option<String> {
+    None
+}
+
+/// What is known of a process elsewhere.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stat {
+    pub parent: u32,
+    pub session: u32,
+    pub start_time: u64,
+}
+
+impl Stat {
+    pub(super) fn lives(&self) -> bool {
+        true
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        false
+    }
+}
+
+/// Unknown.
+pub(super) fn processes() -> io::Result<Option<BTreeMap<u32, Stat>>> {
+    Ok(None)
+}
+
+/// Unknown.
+pub(super) fn stat(_pid: u32) -> Option<Stat> {
     None
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 use tokio::sync::watch;
 
 use super::cgroup::Cgroup;
@@ -13,7 +13,7 @@ use super::logs::{Attached, LogEngine, Watch};
 use super::os;
 use super::signal;
 use super::store::Running;
-use crate::keeper::{Child, ChildId, End};
+use crate::keeper::{Child, ChildId, End, signal_group};
 use crate::model::{Exit, ServiceName};
 use crate::platforms::LogStream;
 
@@ -136,10 +136,7 @@ impl Process {
 
     /// Sends a signal to its process group.
     pub(super) fn signal(&self, signal: Signal) {
-        if let Some(group) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) {
-            // An empty group is one that has just ended.
-            let _ = rustix::process::kill_process_group(group, signal);
-        }
+        signal_group(self.pid, signal);
     }
 
     /// Notes what is below the main process: once that has ended, nothing tells any more whose a

@@ -31,7 +31,7 @@ use super::quiet::give_back_when_quiet;
 use super::sandbox::{self, Sandbox};
 use super::spawn::Base;
 use super::store::Store;
-use crate::keeper::{Child, Inherited, Keeper, READY, SOCKET, Superior, one_arena};
+use crate::keeper::{Child, Inherited, Keeper, READY, SOCKET, Superior, kill_group, one_arena};
 use crate::model::{ServiceGoal, ServiceKind, ServiceName};
 
 /// How long open connections are given to take their last answer.
@@ -254,7 +254,7 @@ fn inheritances(
             Some(name) => found.entry(name).or_default().children.push(child),
             // Of a request that nobody waits for any more.
             None => {
-                os::kill_group(child.pid);
+                kill_group(child.pid);
             }
         }
     }

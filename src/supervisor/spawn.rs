@@ -36,7 +36,7 @@ pub(super) struct Base {
 pub(super) enum SpawnError {
     #[error(transparent)]
     Secret(#[from] MissingSecret),
-    #[error("no container runtime")]
+    #[error("it runs in a container")]
     Container,
     #[error(transparent)]
     Obstacle(#[from] Obstacle),

@@ -203,3 +203,15 @@ async fn a_wish_that_was_stored_and_not_acted_on_comes_true() {
     assert!(!alive(up.pid.unwrap()));
     rig.until_state("down", ServiceState::Running).await;
 }
+
+#[tokio::test]
+async fn a_keeper_without_a_folder_ends_though_nobody_tells_it_to() {
+    let rig = Rig::new().await;
+    let web = rig.run("web", &exec(&["sleep", "600"])).await;
+    // Held, so that it does not see to it itself.
+    kill(rig.pid, Signal::STOP);
+    std::fs::remove_dir_all(rig.dir()).unwrap();
+    kill(rig.pid, Signal::KILL);
+    gone(rig.keeper).await;
+    assert!(!alive(web.pid.unwrap()));
+}

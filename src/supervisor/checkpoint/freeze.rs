@@ -8,11 +8,12 @@ use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
 use super::processes;
 use super::store::write_durably;
+use crate::keeper::number;
 use crate::supervisor::os;
 use crate::supervisor::store::Store;
 
@@ -120,7 +121,7 @@ impl Note {
 
 impl Held {
     fn signal(self, signal: Signal) {
-        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+        let pid = number(self.pid);
         if let Some(pid) = pid.filter(|_| os::start_time(self.pid) == Some(self.start_time)) {
             // One that has ended meanwhile does nothing any more either.
             let _ = kill_process(pid, signal);

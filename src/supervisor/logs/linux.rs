@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll;
-use rustix::io::{Errno, ioctl_fionread, read};
+use rustix::io::{Errno, ioctl_fionread, read, retry_on_intr};
 use rustix::pipe::{PIPE_BUF, splice, tee};
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with};
 
@@ -50,13 +50,15 @@ impl Stage {
     /// Moves at most `most` bytes from `source` into the empty stage. 0 at the end of the source.
     pub(super) fn fill(&mut self, source: BorrowedFd<'_>, chunk: &mut [u8]) -> io::Result<usize> {
         let flags = SpliceFlags::NONBLOCK;
-        match again(|| splice(source, None, &self.into, None, chunk.len(), flags)) {
+        match retry_on_intr(|| splice(source, None, &self.into, None, chunk.len(), flags)) {
             // Not a pipe: a terminal, say. What is between the two steps is lost with the process.
             Err(Errno::INVAL) => {
                 let most = chunk.len().min(PIPE_BUF);
-                let length = again(|| read(source, &mut chunk[..most]))?;
+                let length = retry_on_intr(|| read(source, &mut chunk[..most]))?;
                 // So many fit into any empty pipe.
-                Ok(again(|| rustix::io::write(&self.into, &chunk[..length]))?)
+                Ok(retry_on_intr(|| {
+                    rustix::io::write(&self.into, &chunk[..length])
+                })?)
             }
             // The last process that held the other side of a terminal has ended.
             Err(Errno::IO) => Ok(0),
@@ -72,7 +74,7 @@ impl Stage {
     /// Copies the first bytes of it, and leaves them there.
     pub(super) fn peek(&mut self, chunk: &mut [u8]) -> io::Result<usize> {
         let flags = SpliceFlags::NONBLOCK;
-        let taken = match again(|| tee(&self.out, &self.scratch.1, chunk.len(), flags)) {
+        let taken = match retry_on_intr(|| tee(&self.out, &self.scratch.1, chunk.len(), flags)) {
             Ok(taken) => taken,
             Err(Errno::AGAIN) => 0,
             Err(error) => return Err(error.into()),
@@ -101,21 +103,12 @@ fn scratch(stage: &OwnedFd) -> io::Result<(OwnedFd, OwnedFd)> {
 
 fn fill_from(pipe: &OwnedFd, mut chunk: &mut [u8]) -> io::Result<()> {
     while !chunk.is_empty() {
-        match again(|| read(pipe, &mut *chunk))? {
+        match retry_on_intr(|| read(pipe, &mut *chunk))? {
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
             length => chunk = &mut chunk[length..],
         }
     }
     Ok(())
-}
-
-fn again<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
-    loop {
-        match call() {
-            Err(Errno::INTR) => {}
-            other => return other,
-        }
-    }
 }
 
 /// Waits for any of many descriptors.
@@ -145,7 +138,7 @@ impl Poller {
     /// Waits, and returns the keys of those that have something.
     pub(super) fn wait(&mut self) -> io::Result<Vec<u64>> {
         let mut events: Vec<epoll::Event> = Vec::with_capacity(TURN);
-        again(|| epoll::wait(&self.0, spare_capacity(&mut events), None))?;
+        retry_on_intr(|| epoll::wait(&self.0, spare_capacity(&mut events), None))?;
         Ok(events.iter().map(|event| event.data.u64()).collect())
     }
 }

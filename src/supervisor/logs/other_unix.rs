@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::{Errno, read};
+use rustix::io::{Errno, read, retry_on_intr};
 
 /// What has to outlive the process for nothing to be lost with it.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl Stage {
 
     /// Moves at most a chunk from `source` into the empty stage. 0 at the end of the source.
     pub(super) fn fill(&mut self, source: BorrowedFd<'_>, chunk: &mut [u8]) -> io::Result<usize> {
-        let length = match again(|| read(source, &mut *chunk)) {
+        let length = match retry_on_intr(|| read(source, &mut *chunk)) {
             Err(Errno::IO) => 0,
             other => other?,
         };
@@ -63,15 +63,6 @@ impl Stage {
     pub(super) fn drain(&mut self, chunk: &mut [u8]) -> io::Result<()> {
         self.0.drain(..chunk.len().min(self.0.len()));
         Ok(())
-    }
-}
-
-fn again<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
-    loop {
-        match call() {
-            Err(Errno::INTR) => {}
-            other => return other,
-        }
     }
 }
 
@@ -104,7 +95,7 @@ impl Poller {
             .iter()
             .map(|(source, _)| PollFd::new(source, PollFlags::IN));
         let mut polled: Vec<_> = polled.collect();
-        again(|| poll(&mut polled, None))?;
+        retry_on_intr(|| poll(&mut polled, None))?;
         let ready = polled.iter().zip(&self.0);
         let ready = ready.filter(|(polled, _)| !polled.revents().is_empty());
         Ok(ready.map(|(_, (_, key))| *key).collect())

@@ -4,7 +4,7 @@
 use std::os::fd::OwnedFd;
 
 use super::*;
-use crate::keeper::Stream;
+use crate::keeper::{Stream, kill_group};
 use crate::model::{Watchdog, show_size};
 use crate::supervisor::cgroup::Cgroup;
 use crate::supervisor::logs::Watch;
@@ -202,7 +202,7 @@ impl Owner {
         let spawned = keeper.spawn(request, given).await;
         let mut child = spawned.map_err(SpawnError::Keeper)??;
         let input = self.listen_to_input(&mut child, spec, piped);
-        let input = input.inspect_err(|_| os::kill_group(child.pid))?;
+        let input = input.inspect_err(|_| kill_group(child.pid))?;
         let process = self.adopt(child, spec, cgroup, input, Known::New);
         if let Some(running) = process.running()
             && let Err(error) = self.sandbox.store.note_running(&self.name, &running)

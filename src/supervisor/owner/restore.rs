@@ -6,7 +6,7 @@ use super::*;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use crate::keeper::Child;
+use crate::keeper::{Child, kill_group};
 
 impl Owner {
     /// Puts the service where its last owner left it, and does what was asked of that one last.
@@ -59,7 +59,7 @@ impl Owner {
                     let pid = child.pid;
                     if let Err(error) = self.resume(*up, child, notify, input) {
                         tracing::error!(service = %self.name, %error, "a live process is not taken over");
-                        os::kill_group(pid);
+                        kill_group(pid);
                         self.record.error = Some(error.to_string());
                         self.phase = Phase::Down(Rest::Failed);
                     }
