@@ -9,5 +9,6 @@ pub mod manifest;
 pub mod model;
 pub mod plan;
 pub mod platforms;
+pub mod serve;
 pub mod supervisor;
 pub mod watch;

@@ -24,6 +24,7 @@ mod progress;
 mod run;
 mod schema;
 mod send;
+mod serve;
 mod status;
 mod supervise;
 mod terminal;
@@ -164,6 +165,8 @@ enum Command {
     Fork(fork::ForkArgs),
     /// Remove everything that carries this stack's mark
     Destroy(destroy::DestroyArgs),
+    /// Speak the platforms' own protocols over sandboxes on this machine
+    Serve(serve::ServeArgs),
     /// Show the platforms and what each can honour
     Platforms(platforms::PlatformsArgs),
     /// Print a JSON Schema
@@ -243,6 +246,7 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
         Command::Upgrade(args) => context.block_on(upgrade::run(context, &args)),
         Command::Checkpoint(args) => context.block_on(checkpoint::run(context, &args)),
         Command::Fork(args) => context.block_on(fork::run(context, &args)),
+        Command::Serve(args) => context.block_on(serve::run(context, args)),
         Command::Destroy(args) => context.block_on(destroy::run(context, &args)),
     }
 }

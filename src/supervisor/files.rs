@@ -4,6 +4,7 @@
 //! absolute paths. Out: bytes, entries, and refusals. All of this blocks.
 
 mod change;
+mod client;
 mod tree;
 
 use std::fs::File;
@@ -18,7 +19,7 @@ use rustix::fs::Mode;
 use rustix::fs::{FileType, OFlags, Stat, fstat};
 use rustix::io::Errno;
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::os;
 use super::owner::Refusal;
@@ -34,23 +35,25 @@ const ENTRIES: usize = 10_000;
 pub(super) struct Root(OwnedFd);
 
 /// A file or folder.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct Found {
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Found {
     /// The path that was asked for.
     pub path: String,
     /// Its last part; empty for the root.
     pub name: String,
+    /// Whether it is a folder.
     pub is_dir: bool,
     /// In bytes.
     pub size: u64,
     /// The permissions, in octal: `0644`.
     pub mode: String,
+    /// When its content was last changed.
     pub modified_at: Timestamp,
 }
 
 /// A file or folder in a listing.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
-pub(super) struct Entry {
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct Entry {
     /// Its path below the listed folder.
     pub name: String,
     /// False for a link, wherever it leads.
@@ -60,8 +63,8 @@ pub(super) struct Entry {
 }
 
 /// What is in a folder.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct Listed {
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Listed {
     /// The path that was asked for.
     pub path: String,
     /// By name.

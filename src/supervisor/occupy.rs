@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, fcntl_lock};
 
-use crate::keeper::LOCK;
+use crate::keeper::{LOCK, SocketPath};
 
 /// How long a keeper that was told to end is given.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -66,4 +66,10 @@ pub fn is_occupied(dir: &Path) -> bool {
         taken,
         Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::ACCESS)
     )
+}
+
+/// Whether a supervisor serves the sandbox kept in `dir`.
+pub fn is_serving(dir: &Path) -> bool {
+    let socket = SocketPath::open(dir);
+    socket.is_ok_and(|socket| std::os::unix::net::UnixStream::connect(socket.path()).is_ok())
 }

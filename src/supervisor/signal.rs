@@ -39,7 +39,7 @@ pub(super) fn by_name(name: &str) -> Option<Signal> {
 }
 
 /// The name of a signal number; the number itself where it has none (real-time signals).
-pub(super) fn name_of(number: i32) -> String {
+pub fn name_of(number: i32) -> String {
     match NAMES.iter().find(|(_, signal)| signal.as_raw() == number) {
         Some((name, _)) => (*name).to_owned(),
         None => number.to_string(),

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::Local;
 use crate::model::{SandboxName, SandboxSpec};
 use crate::platforms::{PlatformError, Result};
 
@@ -156,6 +157,24 @@ impl Stacks {
         // Each fails while something else is still in it, as it should.
         let _ = std::fs::remove_dir(&parent).and_then(|()| std::fs::remove_dir(&self.root));
         Ok(())
+    }
+}
+
+impl Local {
+    /// The names of the stack's sandboxes.
+    pub fn sandboxes(&self) -> Result<Vec<SandboxName>> {
+        let found = self.stacks.sandboxes(&self.stack)?;
+        Ok(found.into_keys().collect())
+    }
+
+    /// The folder that a sandbox is kept in, whether or not it is there.
+    pub fn dir(&self, sandbox: &SandboxName) -> PathBuf {
+        self.folder(sandbox).0
+    }
+
+    /// What a sandbox was created with; `None` if there is none.
+    pub fn spec(&self, sandbox: &SandboxName) -> Result<Option<SandboxSpec>> {
+        self.folder(sandbox).read_spec(&self.stack)
     }
 }
 

@@ -1,0 +1,171 @@
+//! One account: its sandboxes, which no other account sees.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{EngineError, Record, Result, Sandbox, Settings};
+use crate::model::{IsolationWish, SandboxName, SandboxSpec, Secrets};
+use crate::platforms::local::Local;
+use crate::platforms::{Act, ForkOptions};
+
+/// The sandboxes of one token.
+pub struct Account {
+    name: String,
+    local: Local,
+    isolation: IsolationWish,
+    sandboxes: Mutex<BTreeMap<SandboxName, Arc<Sandbox>>>,
+    /// The names of sandboxes that are being made.
+    reserved: Mutex<BTreeSet<String>>,
+}
+
+/// A sandbox that is asked for.
+pub struct Wish {
+    /// What the platforms keep about it.
+    pub record: Record,
+    /// Whether its name must be no other sandbox's in the account.
+    pub unique_name: bool,
+    /// How it is made; what the record says is filled in.
+    pub spec: SandboxSpec,
+}
+
+impl Wish {
+    /// A plain sandbox of this name, unique in the account.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self {
+            record: Record::new(name),
+            unique_name: true,
+            spec: SandboxSpec::default(),
+        }
+    }
+}
+
+impl Account {
+    /// Finds the sandboxes that are there already.
+    pub(super) fn open(settings: &Settings, name: String) -> Result<Self> {
+        let local = Local::new(&settings.home, &name, &settings.program);
+        let mut sandboxes = BTreeMap::new();
+        for id in local.sandboxes()? {
+            let sandbox = Sandbox::open(local.clone(), id.clone())?;
+            sandboxes.insert(id, Arc::new(sandbox));
+        }
+        Ok(Self {
+            name,
+            local,
+            isolation: settings.isolation,
+            sandboxes: Mutex::new(sandboxes),
+            reserved: Mutex::default(),
+        })
+    }
+
+    /// A name that stands for the token and does not tell it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn map(&self) -> MutexGuard<'_, BTreeMap<SandboxName, Arc<Sandbox>>> {
+        lock(&self.sandboxes)
+    }
+
+    /// Every sandbox, the oldest first.
+    pub fn sandboxes(&self) -> Vec<Arc<Sandbox>> {
+        let mut all: Vec<_> = self.map().values().cloned().collect();
+        all.sort_by_cached_key(|sandbox| (sandbox.record().created_at, sandbox.id().clone()));
+        all
+    }
+
+    /// The sandbox with this id.
+    pub fn by_id(&self, id: &str) -> Result<Arc<Sandbox>> {
+        let found = self.map().get(id).cloned();
+        found.ok_or_else(|| EngineError::not_found("sandbox", id))
+    }
+
+    /// The oldest sandbox of this name.
+    pub fn by_name(&self, name: &str) -> Result<Arc<Sandbox>> {
+        let mut all = self.sandboxes().into_iter();
+        all.find(|sandbox| sandbox.has_name(name))
+            .ok_or_else(|| EngineError::not_found("sandbox", name))
+    }
+
+    /// Makes a sandbox and brings it up.
+    pub async fn create(&self, wish: Wish) -> Result<Arc<Sandbox>> {
+        let _name = self.reserve(&wish)?;
+        let id = new_id();
+        let spec = SandboxSpec {
+            name: Some(wish.record.name.clone()),
+            env: wish.record.variables.clone(),
+            isolation: self.isolation,
+            ..wish.spec
+        };
+        self.local.create_sandbox(&id, &spec).await?;
+        self.added(id, wish.record)
+    }
+
+    /// Makes a sandbox with the files, definitions and running services of another one.
+    pub async fn fork(&self, source: &Sandbox, wish: Wish) -> Result<Arc<Sandbox>> {
+        let _name = self.reserve(&wish)?;
+        let id = new_id();
+        let (options, none) = (ForkOptions::default(), Secrets::default());
+        self.local
+            .fork_sandbox(source.id(), &id, &options, &none)
+            .await?;
+        self.added(id, wish.record)
+    }
+
+    /// Keeps others from taking the same name until the sandbox is listed.
+    fn reserve(&self, wish: &Wish) -> Result<Reserved<'_>> {
+        let name = &wish.record.name;
+        let mut reserved = lock(&self.reserved);
+        let taken = reserved.contains(name) || self.by_name(name).is_ok();
+        if wish.unique_name && taken {
+            let text = format!("there is a sandbox `{name}` already");
+            return Err(EngineError::conflict(text));
+        }
+        reserved.insert(name.clone());
+        let name = name.clone();
+        Ok(Reserved {
+            account: self,
+            name,
+        })
+    }
+
+    fn added(&self, id: SandboxName, record: Record) -> Result<Arc<Sandbox>> {
+        let sandbox = Arc::new(Sandbox::new(self.local.clone(), id.clone(), record)?);
+        self.map().insert(id, sandbox.clone());
+        Ok(sandbox)
+    }
+
+    /// Removes a sandbox with everything in it.
+    pub async fn delete(&self, sandbox: &Sandbox) -> Result<()> {
+        sandbox.delete().await?;
+        self.map().remove(sandbox.id());
+        Ok(())
+    }
+}
+
+/// A name that is kept for a sandbox that is being made.
+struct Reserved<'a> {
+    account: &'a Account,
+    name: String,
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        lock(&self.account.reserved).remove(&self.name);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Whole after every statement, so a panic elsewhere cannot have torn it.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// `sb_` and twelve digits and letters, as iris writes them.
+fn new_id() -> SandboxName {
+    const SIGNS: &[u8] = b"0123456789abcdefghijkmnpqrstvwxyz";
+    let sign = || char::from(SIGNS[fastrand::usize(..SIGNS.len())]);
+    let id: String = "sb_"
+        .chars()
+        .chain(std::iter::repeat_with(sign).take(12))
+        .collect();
+    SandboxName::new(id).unwrap_or_else(|_| unreachable!("made of letters and digits"))
+}

@@ -1,0 +1,130 @@
+//! The services of a sandbox, in the words of its supervisor.
+
+use tokio::sync::mpsc;
+
+use super::{EngineError, Result, Sandbox};
+use crate::model::{NAME_RULE, Secrets, ServiceName, ServiceSpec};
+use crate::platforms::{LogLine, LogQuery};
+use crate::supervisor::{ServiceObject, Until};
+
+/// What was there before a definition was stored.
+pub struct Defined {
+    /// The service as it is now.
+    pub service: ServiceObject,
+    /// Whether a process that ran was stopped for it.
+    pub stopped: bool,
+}
+
+/// A service's name, if it is one.
+pub fn service_name(text: &str) -> Result<ServiceName> {
+    ServiceName::new(text).map_err(|_| {
+        EngineError::invalid(format!(
+            "`{text}` cannot be the name of a service: {NAME_RULE}"
+        ))
+    })
+}
+
+impl Sandbox {
+    /// Every service, by name.
+    pub async fn services(&self) -> Result<Vec<ServiceObject>> {
+        Ok(self.awake().await?.list().await?)
+    }
+
+    /// One service.
+    pub async fn service(&self, name: &ServiceName) -> Result<ServiceObject> {
+        Ok(self.awake().await?.get(name).await?)
+    }
+
+    /// Stores a definition, over the sandbox's variables. A live process goes on as it is.
+    pub async fn define(&self, name: &ServiceName, spec: ServiceSpec) -> Result<ServiceObject> {
+        let client = self.awake().await?;
+        let mut spec = spec;
+        let mut record = self.record();
+        record.merge_env(name, &mut spec);
+        let defined = client.put(name, &spec, &Secrets::default()).await?;
+        let note = record.services.remove(name).unwrap_or_default();
+        self.update(|record| record.services.insert(name.clone(), note))?;
+        Ok(defined)
+    }
+
+    /// Stores a definition so that the next start uses it: a live process of another one is stopped before.
+    /// `allow` sees every service of the sandbox and may refuse.
+    pub async fn redefine(
+        &self,
+        name: &ServiceName,
+        spec: ServiceSpec,
+        allow: impl FnOnce(&[ServiceObject]) -> Result<()>,
+    ) -> Result<Defined> {
+        let _defining = self.defining.lock().await;
+        let client = self.awake().await?;
+        let all = client.list().await?;
+        allow(&all)?;
+        let before = all
+            .into_iter()
+            .find(|service| service.name == name.as_str());
+        let mut wanted = spec.clone();
+        self.record().merge_env(name, &mut wanted);
+        let same = before
+            .as_ref()
+            .is_some_and(|it| it.definition.as_ref() == Some(&wanted));
+        let live = before.is_some_and(|it| it.pid.is_some() || it.desired == "up");
+        let stopped = live && !same;
+        if stopped {
+            client.stop(name).await?;
+        }
+        let service = self.define(name, spec).await?;
+        Ok(Defined { service, stopped })
+    }
+
+    /// Starts a service and what it needs.
+    pub async fn start_service(&self, name: &ServiceName, until: Until) -> Result<ServiceObject> {
+        let client = self.awake().await?;
+        Ok(client.start(name, &Secrets::default(), until).await?)
+    }
+
+    /// Stops a service; answers once all its processes are gone.
+    pub async fn stop_service(&self, name: &ServiceName) -> Result<ServiceObject> {
+        Ok(self.awake().await?.stop(name).await?)
+    }
+
+    /// Stops and starts a service; answers once it is ready again.
+    pub async fn restart_service(&self, name: &ServiceName) -> Result<ServiceObject> {
+        let client = self.awake().await?;
+        Ok(client.restart(name, &Secrets::default()).await?)
+    }
+
+    /// Stops and removes a service; its log stays.
+    pub async fn delete_service(&self, name: &ServiceName) -> Result<()> {
+        self.awake().await?.delete(name).await?;
+        self.update(|record| record.services.remove(name)).map(drop)
+    }
+
+    /// Sends a signal, by its name with or without `SIG`, to a service's process group.
+    pub async fn signal_service(&self, name: &ServiceName, signal: &str) -> Result<ServiceObject> {
+        Ok(self.awake().await?.signal(name, signal).await?)
+    }
+
+    /// Writes to a service's standard input, and ends it after that if `eof`.
+    pub async fn send_stdin(
+        &self,
+        name: &ServiceName,
+        data: &str,
+        eof: bool,
+    ) -> Result<ServiceObject> {
+        Ok(self.awake().await?.send_stdin(name, data, eof).await?)
+    }
+
+    /// A service's log lines, oldest first; the channel closes at the end.
+    pub async fn logs(
+        &self,
+        name: &ServiceName,
+        query: &LogQuery,
+    ) -> Result<mpsc::Receiver<LogLine>> {
+        Ok(self.awake().await?.logs(name, query).await?)
+    }
+
+    /// A service as soon as it has changed since its `seq` was `after`.
+    pub async fn service_change(&self, name: &ServiceName, after: u64) -> Result<ServiceObject> {
+        Ok(self.awake().await?.wait_change(name, after).await?)
+    }
+}

@@ -1,0 +1,184 @@
+//! A service that is stopped and started while a client watches: protocol page sprites, §3, "Streams".
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::stream::{Gone, Lines};
+use crate::model::{Exit, ServiceName};
+use crate::platforms::{LogLine, LogQuery};
+use crate::serve::engine::{EngineError, Sandbox};
+use crate::supervisor::{ServiceObject, Until};
+
+/// What is told as the exit code of a program that could not be executed, as shells say it.
+const NOT_EXECUTED: i32 = 127;
+
+/// Tells a client how a service gets on. What is to be done is done also when the client has gone.
+pub(super) struct Watching {
+    lines: Lines,
+    sandbox: Arc<Sandbox>,
+    name: ServiceName,
+    /// What the service wrote and how it ended before is not told.
+    since: Timestamp,
+    /// How many lines of its output were told.
+    told: usize,
+    /// The end that was told last.
+    end: Option<Timestamp>,
+}
+
+impl Watching {
+    pub(super) fn new(
+        lines: Lines,
+        sandbox: Arc<Sandbox>,
+        name: ServiceName,
+        since: Timestamp,
+    ) -> Self {
+        Self {
+            lines,
+            sandbox,
+            name,
+            since,
+            told: 0,
+            end: None,
+        }
+    }
+
+    /// Stops the service; kills it after `limit`, if that is shorter than what its definition says.
+    pub(super) async fn stop(&mut self, limit: Option<Duration>) {
+        let _ = self.lines.event("stopping", json!({})).await;
+        let stopping = self.sandbox.stop_service(&self.name);
+        tokio::pin!(stopping);
+        let killing = async {
+            tokio::time::sleep(limit.unwrap_or(Duration::MAX)).await;
+            // It may be gone already.
+            let _ = self.sandbox.signal_service(&self.name, "KILL").await;
+            std::future::pending::<Infallible>().await
+        };
+        let stopped = tokio::select! {
+            stopped = &mut stopping => stopped,
+            never = killing => match never {},
+        };
+        let _ = match stopped {
+            Ok(_) => self.lines.event("stopped", json!({})).await,
+            Err(error) => self.fail(&error).await,
+        };
+    }
+
+    /// Starts the service and tells for `duration` what it writes and whether it ends.
+    pub(super) async fn start(&mut self, duration: Duration) {
+        let starting = self.sandbox.start_service(&self.name, Until::Executed);
+        let started = starting.await;
+        // A client that has gone is not told any more.
+        let _ = self.tell(started, duration).await;
+    }
+
+    /// The last line.
+    pub(super) async fn complete(&self) {
+        let file = format!("/.sprite/logs/services/{}.log", self.name);
+        let files = json!({ "combined": file, "stdout": file, "stderr": file });
+        let _ = self
+            .lines
+            .event("complete", json!({ "log_files": files }))
+            .await;
+    }
+
+    async fn fail(&self, error: &EngineError) -> Result<(), Gone> {
+        self.lines
+            .event("error", json!({ "data": error.message }))
+            .await
+    }
+
+    async fn tell(
+        &mut self,
+        started: Result<ServiceObject, EngineError>,
+        duration: Duration,
+    ) -> Result<(), Gone> {
+        let over = tokio::time::sleep(duration);
+        tokio::pin!(over);
+        let never = match started {
+            Ok(_) => None,
+            Err(error) if error.code == "start_failed" => Some(error),
+            Err(error) => return self.fail(&error).await,
+        };
+        self.lines.event("started", json!({})).await?;
+        let (sandbox, name) = (self.sandbox.clone(), self.name.clone());
+        if let Some(error) = never {
+            let service = sandbox.service(&name).await;
+            // Of one that was executed and has ended, that is told below.
+            if service.is_ok_and(|service| self.new_end(&service).is_none()) {
+                self.fail(&error).await?;
+                self.exit(NOT_EXECUTED).await?;
+            }
+        }
+        let Ok(mut log) = sandbox.logs(&name, &self.output(true)).await else {
+            return Ok(());
+        };
+        let mut heard = 0;
+        let mut change = Box::pin(sandbox.service_change(&name, 0));
+        loop {
+            tokio::select! {
+                changed = &mut change => {
+                    // It is an error once somebody has removed the service.
+                    let Ok(service) = changed else {
+                        return Ok(());
+                    };
+                    change.set(sandbox.service_change(&name, service.seq));
+                    if let Some(exit) = self.new_end(&service) {
+                        self.end = Some(exit.at);
+                        self.tell_rest().await?;
+                        self.exit(exit.code).await?;
+                    }
+                }
+                Some(line) = log.recv() => {
+                    heard += 1;
+                    self.tell_line(heard, &line).await?;
+                }
+                () = &mut over => return Ok(()),
+            }
+        }
+    }
+
+    /// How the process has ended, if it has and that was not told yet.
+    fn new_end(&self, service: &ServiceObject) -> Option<Exit> {
+        let exit = service.last_exit.clone()?;
+        let is_new = exit.at >= self.since && self.end.is_none_or(|end| exit.at > end);
+        is_new.then_some(exit)
+    }
+
+    async fn exit(&self, code: i32) -> Result<(), Gone> {
+        self.lines.event("exit", json!({ "exit_code": code })).await
+    }
+
+    fn output(&self, follow: bool) -> LogQuery {
+        LogQuery {
+            since: Some(self.since),
+            follow,
+            ..LogQuery::default()
+        }
+    }
+
+    /// Tells what is in the log and was not told yet: all that an ended process wrote is there.
+    async fn tell_rest(&mut self) -> Result<(), Gone> {
+        let Ok(mut log) = self.sandbox.logs(&self.name, &self.output(false)).await else {
+            return Ok(());
+        };
+        let mut heard = 0;
+        while let Some(line) = log.recv().await {
+            heard += 1;
+            self.tell_line(heard, &line).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells the line with this number, counted from 1, unless it was told.
+    async fn tell_line(&mut self, number: usize, line: &LogLine) -> Result<(), Gone> {
+        if number > self.told {
+            self.told = number;
+            self.lines.output(line).await?;
+        }
+        Ok(())
+    }
+}
