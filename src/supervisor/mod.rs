@@ -50,7 +50,7 @@ use std::process::ExitCode;
 use secrecy::SecretString;
 
 pub use api::document as openapi;
-pub use attach::{Attached, attach};
+pub use attach::{Attached, Command, Input, Output, Session, attach};
 pub use cgroup::{LimitSupport, limit_support};
 pub use checkpoint::{
     ForkedFiles, OfflineError, create_offline, delete_offline, fork_offline, list_offline,

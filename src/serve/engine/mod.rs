@@ -6,7 +6,9 @@
 
 mod account;
 mod error;
+mod exec;
 mod files;
+mod output;
 mod record;
 mod sandbox;
 mod services;
@@ -20,6 +22,8 @@ use secrecy::SecretString;
 
 pub use account::{Account, Wish};
 pub use error::{EngineError, Kind, Result};
+pub use exec::{Ask, Exec, Program, Ran};
+pub use output::{Event, Piece, Reader};
 pub use record::{Record, ServiceNote};
 pub use sandbox::Sandbox;
 pub use services::{Defined, service_name};

@@ -1,11 +1,12 @@
 //! One sandbox: its record, and its supervisor, which is brought up when it is needed.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
-use super::{EngineError, Kind, Record, Result};
+use super::{EngineError, Exec, Kind, Record, Result};
 use crate::model::{Checkpoint, Restored, SandboxName, SandboxSpec, Secrets};
 use crate::platforms::local::Local;
 use crate::platforms::{Act, Observe};
@@ -20,11 +21,13 @@ pub struct Sandbox {
     client: Mutex<Option<Client>>,
     /// Held while it is brought up, stopped or removed. True once it is removed.
     life: tokio::sync::Mutex<bool>,
+    /// The commands that run in it, by their number.
+    pub(super) execs: Mutex<BTreeMap<u64, Arc<Exec>>>,
     /// Held while definitions are compared and stored.
     pub(super) defining: tokio::sync::Mutex<()>,
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // What is in it is replaced as a whole, so a panic elsewhere cannot have torn it.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -41,6 +44,7 @@ impl Sandbox {
             record: Mutex::new(record),
             client: Mutex::new(None),
             life: tokio::sync::Mutex::new(false),
+            execs: Mutex::default(),
             defining: tokio::sync::Mutex::new(()),
         })
     }
@@ -162,10 +166,7 @@ impl Sandbox {
     }
 
     /// Replaces the environment of everything that is started in it from now on.
-    pub async fn set_variables(
-        &self,
-        variables: std::collections::BTreeMap<String, String>,
-    ) -> Result<()> {
+    pub async fn set_variables(&self, variables: BTreeMap<String, String>) -> Result<()> {
         let spec = SandboxSpec {
             env: variables.clone(),
             ..self.spec()?

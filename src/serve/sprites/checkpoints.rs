@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::problem::{Answer, Problem};
 use super::request::{self, Sprite, segment};
-use super::stream::Lines;
+use super::stream::{Lines, shown};
 use super::{PROTOCOL, SpriteNote};
 use crate::model::Checkpoint;
 use crate::serve::engine::{Engine, Result, Sandbox};
@@ -70,7 +70,7 @@ async fn numbered(sandbox: &Sandbox) -> Result<Vec<(u64, Checkpoint)>> {
 fn object(number: u64, checkpoint: &Checkpoint) -> Value {
     json!({
         "id": format!("v{number}"),
-        "create_time": checkpoint.created_at,
+        "create_time": shown(checkpoint.created_at),
         "comment": checkpoint.name.as_deref().unwrap_or_default(),
         "history": [],
         "is_auto": false,
@@ -80,7 +80,7 @@ fn object(number: u64, checkpoint: &Checkpoint) -> Value {
 /// A line of a stream: its `type` and its text.
 fn line(kind: &str, text: &str) -> Value {
     let key = if kind == "error" { "error" } else { "data" };
-    json!({ "type": kind, key: text, "time": Timestamp::now() })
+    json!({ "type": kind, key: text, "time": shown(Timestamp::now()) })
 }
 
 pub(super) async fn create(Sprite(sandbox): Sprite, body: Bytes) -> Answer {

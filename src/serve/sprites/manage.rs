@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::problem::{Answer, Problem};
 use super::request::{self, Caller, Params, Sprite};
-use super::stream::Lines;
+use super::stream::{Lines, shown};
 use super::{PROTOCOL, SpriteNote};
 use crate::model::{NAME_RULE, SandboxName};
 use crate::serve::engine::{Account, Engine, Kind, Sandbox, Wish};
@@ -74,8 +74,8 @@ fn object(engine: &Engine, account: &Account, sandbox: &Sandbox) -> Value {
         "status": status(sandbox),
         "url": format!("{}/preview/{}", engine.base_url(), sandbox.id()),
         "url_settings": { "auth": note.auth.as_deref().unwrap_or("sprite") },
-        "created_at": record.created_at,
-        "updated_at": record.updated_at,
+        "created_at": shown(record.created_at),
+        "updated_at": shown(record.updated_at),
         "labels": record.labels,
         "environment": record.variables,
     });
@@ -176,7 +176,7 @@ fn watched(account: &Account, all: &[(String, std::sync::Arc<Sandbox>)]) -> Resp
             "name": name,
             "status": status(sandbox),
             "last_running_at": null,
-            "timestamp": Timestamp::now(),
+            "timestamp": shown(Timestamp::now()),
             "org": { "name": account.name() },
         })
     });
@@ -242,7 +242,7 @@ pub(super) async fn check(Sprite(sprite): Sprite) -> Answer<Json<Value>> {
         "sprite_id": sprite.id(),
         "status": if reason.is_none() { "healthy" } else { "unhealthy" },
         "reason": reason,
-        "checked_at": Timestamp::now(),
+        "checked_at": shown(Timestamp::now()),
         "elapsed": format!("{}ms", begun.elapsed().as_millis()),
     })))
 }

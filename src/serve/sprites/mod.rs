@@ -4,6 +4,7 @@
 //! knows about a sprite is in [`SpriteNote`].
 
 mod checkpoints;
+mod exec;
 mod files;
 mod manage;
 mod problem;
@@ -82,6 +83,9 @@ fn of_one() -> Router<Engine> {
             get(checkpoints::show).delete(checkpoints::remove),
         )
         .route("/checkpoints/{id}/restore", post(checkpoints::restore))
+        .route("/exec", get(exec::list_or_run).post(exec::run))
+        .route("/exec/{session}", get(exec::attach))
+        .route("/exec/{session}/kill", post(exec::kill))
         .route("/fs/read", get(files::read))
         .route("/fs/write", put(files::write))
         .route("/fs/list", get(files::list))

@@ -10,13 +10,12 @@ use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
-use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::problem::{Answer, Problem};
 use super::request::{self, Params, Sprite, duration, json, segment};
-use super::stream::Lines;
+use super::stream::{Lines, shown};
 use super::watching::Watching;
 use crate::model::{
     HumanDuration, Need, NeedTarget, Program, ServiceName, ServiceSpec, ServiceState,
@@ -139,9 +138,9 @@ fn state(service: &ServiceObject) -> Value {
     });
     let optional = [
         ("pid", json!(service.pid)),
-        ("started_at", json!(service.started_at)),
+        ("started_at", json!(service.started_at.map(shown))),
         ("error", json!(service.error)),
-        ("next_restart_at", json!(service.next_restart_at)),
+        ("next_restart_at", json!(service.next_restart_at.map(shown))),
     ];
     for (key, value) in optional {
         if !value.is_null() {
@@ -174,9 +173,8 @@ pub(super) async fn define(
     let spec = json::<Definition>(&body)?.spec()?;
     let wanted = spec.clone();
     let allow = |all: &[ServiceObject]| allowed(&name, &wanted, all);
-    let since = Timestamp::now();
     sandbox.redefine(&name, spec, allow).await?;
-    Ok(started(sandbox, name, since, duration))
+    Ok(started(sandbox, name, duration))
 }
 
 /// What Sprites refuses in a definition because of the other services.
@@ -206,7 +204,7 @@ pub(super) async fn start(
 ) -> Answer {
     let duration = watched(query)?;
     sandbox.service(&name).await?;
-    Ok(started(sandbox, name, Timestamp::now(), duration))
+    Ok(started(sandbox, name, duration))
 }
 
 pub(super) async fn restart(
@@ -215,9 +213,8 @@ pub(super) async fn restart(
 ) -> Answer {
     let duration = watched(query)?;
     sandbox.service(&name).await?;
-    let since = Timestamp::now();
     Ok(Lines::answer(|lines| async move {
-        let mut watching = Watching::new(lines, sandbox, name, since);
+        let mut watching = Watching::new(lines, sandbox, name);
         watching.stop(None).await;
         watching.start(duration).await;
         watching.complete().await;
@@ -235,7 +232,7 @@ pub(super) async fn stop(
         return Err(Problem::new(409, "not_running", text));
     }
     Ok(Lines::answer(|lines| async move {
-        let mut watching = Watching::new(lines, sandbox, name, Timestamp::now());
+        let mut watching = Watching::new(lines, sandbox, name);
         watching.stop(limit).await;
         watching.complete().await;
     }))
@@ -247,14 +244,9 @@ fn watched(query: WatchQuery) -> Answer<Duration> {
 }
 
 /// Starts a service and tells how it gets on.
-fn started(
-    sandbox: Arc<Sandbox>,
-    name: ServiceName,
-    since: Timestamp,
-    duration: Duration,
-) -> Response {
+fn started(sandbox: Arc<Sandbox>, name: ServiceName, duration: Duration) -> Response {
     Lines::answer(move |lines| async move {
-        let mut watching = Watching::new(lines, sandbox, name, since);
+        let mut watching = Watching::new(lines, sandbox, name);
         watching.start(duration).await;
         watching.complete().await;
     })

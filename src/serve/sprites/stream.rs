@@ -76,6 +76,11 @@ impl Lines {
     }
 }
 
+/// A time as clients read it: older Pythons understand three digits of a second, or six.
+pub(super) fn shown(time: Timestamp) -> String {
+    format!("{time:.3}")
+}
+
 fn written(line: &Value) -> Vec<u8> {
     let mut text = line.to_string().into_bytes();
     text.push(b'\n');

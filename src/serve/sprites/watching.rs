@@ -30,17 +30,13 @@ pub(super) struct Watching {
 }
 
 impl Watching {
-    pub(super) fn new(
-        lines: Lines,
-        sandbox: Arc<Sandbox>,
-        name: ServiceName,
-        since: Timestamp,
-    ) -> Self {
+    /// What happens from now on is told.
+    pub(super) fn new(lines: Lines, sandbox: Arc<Sandbox>, name: ServiceName) -> Self {
         Self {
             lines,
             sandbox,
             name,
-            since,
+            since: Timestamp::now(),
             told: 0,
             end: None,
         }
@@ -62,7 +58,11 @@ impl Watching {
             never = killing => match never {},
         };
         let _ = match stopped {
-            Ok(_) => self.lines.event("stopped", json!({})).await,
+            Ok(_) => {
+                // That it ended is told, and not to be told as an end by itself.
+                self.since = Timestamp::now();
+                self.lines.event("stopped", json!({})).await
+            }
             Err(error) => self.fail(&error).await,
         };
     }

@@ -46,6 +46,8 @@ pub async fn attach(dir: &Path, what: &Attached<'_>) -> io::Result<i32> {
             .map(|term| ("TERM".to_owned(), term))
             .into_iter()
             .collect(),
+        over: Vec::new(),
+        dir: None,
         secrets: secrets
             .map(|(name, value)| (name.to_owned(), value.expose_secret().to_owned()))
             .collect(),

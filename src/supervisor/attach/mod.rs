@@ -1,10 +1,14 @@
-//! Programs that somebody runs in the sandbox from a terminal or a pipe of their own: `gabion exec`.
+//! Programs that somebody runs in the sandbox from a terminal or a pipe of their own: `gabion exec`, and the
+//! commands of `gabion serve`.
 //!
 //! In: a request with the caller's standard streams, over a socket of its own in the sandbox's folder. Out:
 //! the program's exit code. The program ends with the connection.
 
 mod client;
 mod server;
+mod session;
+
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +16,7 @@ use crate::model::ServiceName;
 
 pub use client::{Attached, attach};
 pub(super) use server::{bind, serve};
+pub use session::{Command, Input, Output, Session};
 
 /// The socket's name in the folder.
 const SOCKET: &str = "exec.sock";
@@ -32,8 +37,14 @@ struct Run {
     /// With its environment, user and folder; `None`: the sandbox's.
     service: Option<ServiceName>,
     argv: Vec<String>,
-    /// Over the sandbox's or the service's environment.
+    /// Where the sandbox's or the service's environment says nothing.
     env: Vec<(String, String)>,
+    /// Over that environment.
+    #[serde(default)]
+    over: Vec<(String, String)>,
+    /// Where; relative to the workspace. `None`: as the sandbox or the service says.
+    #[serde(default)]
+    dir: Option<PathBuf>,
     secrets: Vec<(String, String)>,
     tty: bool,
 }

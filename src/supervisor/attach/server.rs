@@ -137,6 +137,8 @@ async fn start(
     for (name, value) in run.env {
         spec.env.entry(name).or_insert(value);
     }
+    spec.env.extend(run.over);
+    spec.working_dir = run.dir.or(spec.working_dir);
     let prepared = Prepared::new(&spec, &secrets, &sandbox.base).map_err(|e| e.to_string())?;
     let started = match run.tty {
         true => Aside::start_on_terminal(&sandbox.keeper, &prepared).await,
