@@ -146,7 +146,8 @@ class S6(Driver):
         for each in services:
             folder = self.dir / "scan" / each.name
             folder.mkdir(parents=True)
-            wait = f"s6-svwait -U ../{each.needs}\n" if each.needs else ""
+            # At first there may be nothing to wait for: all services are scanned at once.
+            wait = f"until s6-svwait -U ../{each.needs} 2>&1; do :; done\n" if each.needs else ""
             ready = " 3" if each.port else ""
             if each.port:
                 (folder / "notification-fd").write_text("3\n")

@@ -54,6 +54,8 @@ class Said:
         self.rest = b""
         # What was said after a name.
         self.words = {}
+        # The names, as they were said.
+        self.order = []
 
     def wait(self, names):
         """Waits until all of these have been said, and returns whether they were."""
@@ -65,6 +67,7 @@ class Said:
             *lines, self.rest = (self.rest + os.read(self.pipe, 65536)).split(b"\n")
             for name, *words in (line.decode().split() for line in lines):
                 self.words[name] = words
+                self.order.append(name)
                 missing.discard(name)
         return True
 
@@ -205,6 +208,8 @@ def chain(driver, mark, args, found):
         return [Service.server(f"s{n}", said, port, before(n)) for n, port in enumerate(ports)]
 
     with Run(driver, mark, services) as run:
+        if run.said.order != [each.name for each in run.services]:
+            raise SystemExit(f"{driver.name} started them in another order: {' '.join(run.said.order)}")
         found["chain"].append(run.ready)
 
 

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
 use super::logs;
-use super::wire::{self, ErrorBody, ServiceObject};
+use super::wire::{self, ErrorBody, ServiceObject, StartEvent};
 use crate::keeper::SocketPath;
 use crate::model::{Isolation, Secrets, ServiceName, ServiceSpec};
 use crate::platforms::{LogLine, LogQuery};
@@ -210,6 +210,28 @@ impl Client {
         json(request).await
     }
 
+    /// Starts a service and what it needs in the same sandbox, until it is settled. `told` hears of what
+    /// changes meanwhile; what is over before it could be told is only in the answer.
+    pub async fn start_telling(
+        &self,
+        name: &ServiceName,
+        secrets: &Secrets,
+        told: &mut (dyn FnMut(&ServiceObject) + Send),
+    ) -> Result<ServiceObject> {
+        let body = wire::start_body(secrets);
+        let mut tries = TRIES;
+        loop {
+            let request = self.service(Method::POST, name, "/start");
+            let request = request.query(&[("progress", "true")]).json(&body);
+            tries -= 1;
+            match started(request, told).await {
+                Err(Broken::Off(_)) if tries > 0 => {}
+                Err(Broken::Off(error) | Broken::For(error)) => return Err(error),
+                Ok(object) => return Ok(object),
+            }
+        }
+    }
+
     /// Stops a service; answers once all its processes are gone.
     pub async fn stop(&self, name: &ServiceName) -> Result<ServiceObject> {
         json(self.service(Method::POST, name, "/stop")).await
@@ -317,10 +339,12 @@ impl Client {
     }
 }
 
+/// How often what may be asked for twice is asked for.
+const TRIES: usize = 5;
+
 /// Asks for what may be asked for twice: a supervisor that is killed while it answers is replaced at once,
 /// behind the same socket.
 pub(super) async fn json<T: DeserializeOwned>(request: RequestBuilder) -> Result<T> {
-    const TRIES: usize = 5;
     for _ in 1..TRIES {
         let Some(again) = request.try_clone() else {
             break;
@@ -349,14 +373,71 @@ enum Broken {
     For(ClientError),
 }
 
+impl From<reqwest::Error> for Broken {
+    fn from(error: reqwest::Error) -> Self {
+        match error.is_connect() || error.is_timeout() {
+            true => Self::For(error.into()),
+            false => Self::Off(error.into()),
+        }
+    }
+}
+
+async fn answered(request: RequestBuilder) -> Result<Response, Broken> {
+    let answer = request.send().await?;
+    checked(answer).await.map_err(Broken::For)
+}
+
 async fn whole<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, Broken> {
-    let broken = |error: reqwest::Error| match error.is_connect() || error.is_timeout() {
-        true => Broken::For(error.into()),
-        false => Broken::Off(error.into()),
-    };
-    let answer = request.send().await.map_err(broken)?;
-    let answer = checked(answer).await.map_err(Broken::For)?;
-    answer.json().await.map_err(broken)
+    Ok(answered(request).await?.json().await?)
+}
+
+/// Reads how a start gets on, up to its end.
+async fn started(
+    request: RequestBuilder,
+    told: &mut (dyn FnMut(&ServiceObject) + Send),
+) -> Result<ServiceObject, Broken> {
+    let answer = answered(request).await?;
+    let mut lines = Lines::of(answer);
+    while let Some(line) = lines.next().await? {
+        match serde_json::from_slice(&line) {
+            Ok(StartEvent::Changed { service }) => told(&service),
+            Ok(StartEvent::Done { service }) => return Ok(*service),
+            Ok(StartEvent::Refused { status, body }) => {
+                return Err(Broken::For(refusal(status, body)));
+            }
+            Err(error) => return Err(Broken::For(ClientError::unreachable(&error))),
+        }
+    }
+    let ended = io::Error::from(io::ErrorKind::UnexpectedEof);
+    Err(Broken::Off(ClientError::unreachable(&ended)))
+}
+
+/// The lines of a body, as they come.
+struct Lines {
+    answer: Response,
+    rest: Vec<u8>,
+}
+
+impl Lines {
+    fn of(answer: Response) -> Self {
+        let rest = Vec::new();
+        Self { answer, rest }
+    }
+
+    /// The next line, without its end. What has none is not told.
+    async fn next(&mut self) -> Result<Option<Vec<u8>>, reqwest::Error> {
+        loop {
+            if let Some(end) = memchr::memchr(b'\n', &self.rest) {
+                let mut line: Vec<u8> = self.rest.drain(..=end).collect();
+                line.pop();
+                return Ok(Some(line));
+            }
+            match self.answer.chunk().await? {
+                Some(chunk) => self.rest.extend_from_slice(&chunk),
+                None => return Ok(None),
+            }
+        }
+    }
 }
 
 /// The answer, or the error that its body describes.
@@ -366,15 +447,21 @@ async fn checked(answer: Response) -> Result<Response> {
         return Ok(answer);
     }
     let text = answer.text().await?;
-    let body: ErrorBody = serde_json::from_str(&text).unwrap_or_default();
-    Err(ClientError {
-        status: Some(status.as_u16()),
+    let mut body: ErrorBody = serde_json::from_str(&text).unwrap_or_default();
+    if body.error.is_empty() {
+        body.error = text;
+    }
+    Err(refusal(status.as_u16(), body))
+}
+
+fn refusal(status: u16, body: ErrorBody) -> ClientError {
+    ClientError {
+        status: Some(status),
         code: body.code,
-        message: match (body.error.is_empty(), text.is_empty()) {
-            (false, _) => body.error,
-            (true, false) => text,
-            (true, true) => format!("the supervisor answered {status}"),
+        message: match body.error.is_empty() {
+            false => body.error,
+            true => format!("the supervisor answered {status}"),
         },
         log_tail: body.log_tail,
-    })
+    }
 }

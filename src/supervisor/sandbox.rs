@@ -18,7 +18,7 @@ use super::os;
 use super::owner::{Await, Control, Inheritance, Origin, Owner, Refusal};
 use super::processes::{EntryNote, Processes};
 use super::spawn::Base;
-use super::store::{Record, Store};
+use super::store::{Record, Running, Store};
 use super::wire::ServiceObject;
 use crate::keeper::{Child, Hello, Keeper};
 use crate::model::{
@@ -114,6 +114,8 @@ pub(super) struct Sandbox {
     /// One permit for each command that may run to its end at a time.
     pub execs: tokio::sync::Semaphore,
     services: Mutex<BTreeMap<ServiceName, Handle>>,
+    /// The main processes, for whoever has to clear what an owner has left.
+    running: Mutex<BTreeMap<ServiceName, Running>>,
     /// Those that go on from where an earlier supervisor was killed.
     inherited: Mutex<BTreeSet<ServiceName>>,
     /// Held while a definition is checked and stored, so that two at once cannot close a cycle.
@@ -144,6 +146,7 @@ impl Sandbox {
             processes: Processes::default(),
             execs: tokio::sync::Semaphore::new(super::exec::AT_ONCE),
             services: Mutex::default(),
+            running: Mutex::default(),
             inherited: Mutex::default(),
             defining: tokio::sync::Mutex::default(),
             checkpoints: Checkpoints::default(),
@@ -159,6 +162,29 @@ impl Sandbox {
         self.inherited
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn running(&self) -> MutexGuard<'_, BTreeMap<ServiceName, Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes the main process of a service. On disk only where that is read after the keeper has died: under
+    /// `strict` no process is left then, and what is asked about is whether a task was interrupted.
+    pub(super) fn note_running(&self, name: &ServiceName, running: Running, kind: ServiceKind) {
+        if (!self.hello.strict || kind == ServiceKind::Task)
+            && let Err(error) = self.store.note_running(name, &running)
+        {
+            tracing::warn!(service = %name, %error, "its process is not noted");
+        }
+        self.running().insert(name.clone(), running);
+    }
+
+    /// Notes that a service has no live process.
+    pub(super) fn clear_running(&self, name: &ServiceName) {
+        self.running().remove(name);
+        if let Err(error) = self.store.clear_running(name) {
+            tracing::warn!(service = %name, %error, "a stale identity is left");
+        }
     }
 
     /// The owner of one service.
@@ -307,15 +333,15 @@ impl Sandbox {
     pub(super) async fn replace_owner(self: Arc<Self>, name: ServiceName) {
         tracing::error!(service = %name, "its owner has panicked");
         self.forget(&name);
-        let running = self.store.running().unwrap_or_default();
-        for (_, left) in running.into_iter().filter(|(of, _)| *of == name) {
-            if let Err(error) = os::kill_session(left.pid, left.start_time).await {
-                tracing::error!(service = %name, %error, "what it left running is not cleared");
-            }
+        let left = self.running().get(&name).cloned();
+        if let Some(left) = left
+            && let Err(error) = os::kill_session(left.pid, left.start_time).await
+        {
+            tracing::error!(service = %name, %error, "what it left running is not cleared");
         }
         self.clear_container(&name).await;
-        let cleared = self.store.clear_running(&name);
-        match cleared.and_then(|()| self.store.load()) {
+        self.clear_running(&name);
+        match self.store.load() {
             Ok(mut records) => {
                 if let Some(mut record) = records.remove(&name) {
                     record.error = Some("an internal error, see supervisor.log".to_owned());

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -239,11 +239,17 @@ fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> io::Result<Option<T
     })
 }
 
+/// What one write changes whole: a write within one page is not cut short by the end of its process.
+const PAGE: usize = 4096;
+
 /// Writes a file beside `path` and moves it into place, so that a killed process leaves the old or
 /// the new one. The disk is not waited for: after a power cut a file may be missing or torn, but
 /// then nothing runs any more either, and the apply that brings the sandbox up writes it again.
 fn write_json<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
     let text = serde_json::to_vec_pretty(value)?;
+    if text.len() <= PAGE && overwrite(path, &text)? {
+        return Ok(());
+    }
     let beside = path.with_extension("tmp");
     let mut file = File::options()
         .create(true)
@@ -255,9 +261,44 @@ fn write_json<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
     std::fs::rename(&beside, path)
 }
 
+/// Writes over a file that is exactly as long, which is a tenth of the work: of a record mostly `running`
+/// becomes `stopped`, or the other way round. Says whether it was.
+fn overwrite(path: &Path, text: &[u8]) -> io::Result<bool> {
+    let file = match File::options().write(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        other => other?,
+    };
+    let found = file.metadata()?;
+    // One with other names is somebody's copy, too.
+    if found.len() != text.len() as u64 || found.nlink() != 1 {
+        return Ok(false);
+    }
+    let written = file.write_at(text, 0)?;
+    if written != text.len() {
+        return Err(io::ErrorKind::WriteZero.into());
+    }
+    Ok(true)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_as_long_is_written_over_and_nobody_elses_copy_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, copy) = (dir.path().join("a.json"), dir.path().join("copy"));
+        write_json(&path, &ServiceGoal::Running).unwrap();
+        let inode = std::fs::metadata(&path).unwrap().ino();
+        write_json(&path, &ServiceGoal::Stopped).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().ino(), inode);
+        std::fs::hard_link(&path, &copy).unwrap();
+        write_json(&path, &ServiceGoal::Running).unwrap();
+        assert_eq!(read_json(&path).unwrap(), Some(ServiceGoal::Running));
+        assert_eq!(read_json(&copy).unwrap(), Some(ServiceGoal::Stopped));
+        write_json(&path, &[ServiceGoal::Stopped]).unwrap();
+        assert_eq!(read_json(&path).unwrap(), Some([ServiceGoal::Stopped]));
+    }
 
     #[test]
     fn torn_notes_are_removed() {

@@ -276,6 +276,18 @@ pub(super) struct ErrorBody {
     pub log_tail: Vec<String>,
 }
 
+/// One line of a start that tells how it gets on.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub(super) enum StartEvent {
+    /// The service as it is now.
+    Changed { service: Box<ServiceObject> },
+    /// The last line: it has come as far as was asked for.
+    Done { service: Box<ServiceObject> },
+    /// The last line: the error, and the status that it is answered with otherwise.
+    Refused { status: u16, body: ErrorBody },
+}
+
 /// The body of a start: only secret values.
 pub(super) fn start_body(secrets: &Secrets) -> Value {
     json!({ "secret_values": exposed(secrets) })

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 
+use gabion::model::{Health, Probe, Secrets, ServiceKind};
+use gabion::supervisor::{ServiceObject, Status};
 use serde_json::{Value, json};
 
 use crate::rig::*;
@@ -221,6 +223,35 @@ async fn events_tell_what_happens_from_the_first_state_on() {
         last = events.line().await;
     }
     assert_eq!(last["name"], "a");
+}
+
+#[tokio::test]
+async fn a_start_tells_how_it_gets_on_and_how_it_ends() {
+    let rig = Rig::new().await;
+    let mut spec = shell("echo about to; sleep 0.05; echo ready; sleep 600");
+    spec.health = Some(Health::new(Probe::Log {
+        contains: "ready".to_owned(),
+    }));
+    rig.put("good", &spec).await;
+    let mut bad = shell("echo no such luck; exit 3");
+    bad.kind = ServiceKind::Task;
+    rig.put("bad", &bad).await;
+    let mut told = Vec::new();
+    let mut tell = |object: &ServiceObject| told.push((object.status, object.pid.is_some()));
+    let secrets = Secrets::default();
+    let name = named("good");
+    let ready = rig.client.start_telling(&name, &secrets, &mut tell).await;
+    assert_eq!(ready.unwrap().status, Status::Running);
+    // Executed, but not ready yet.
+    assert!(told.contains(&(Status::Unknown, true)), "{told:?}");
+    let name = named("bad");
+    let error = rig.client.start_telling(&name, &secrets, &mut |_| {}).await;
+    let error = error.unwrap_err();
+    assert_eq!(
+        (error.status, error.code.as_str()),
+        (Some(500), "start_failed")
+    );
+    assert_eq!(error.log_tail, ["no such luck"]);
 }
 
 #[tokio::test]

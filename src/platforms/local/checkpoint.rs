@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
 
-use super::{Folder, Local, open, refused, values};
+use super::{Folder, Local, refused, values};
 use crate::model::{Checkpoint, Forked, Listing, Restored, SandboxName, Secrets};
 use crate::platforms::{ForkOptions, Observe, PlatformError, Result};
 use crate::supervisor::{self, Client, ForkedFiles, OfflineError, Until};
@@ -51,7 +51,7 @@ impl Local {
         secrets: &Secrets,
     ) -> Result<Checkpoint> {
         let folder = self.existing(sandbox)?;
-        if let Some(client) = open(&folder)? {
+        if let Some(client) = self.open(sandbox)? {
             let made = client.create_checkpoint(name, secrets).await;
             return made.map_err(refused);
         }
@@ -70,8 +70,8 @@ impl Local {
         sandbox: &SandboxName,
         id: &str,
     ) -> Result<Checkpoint> {
-        let folder = self.existing(sandbox)?;
-        if let Some(client) = open(&folder)? {
+        self.existing(sandbox)?;
+        if let Some(client) = self.open(sandbox)? {
             return client.wait_checkpoint(id).await.map_err(refused);
         }
         let listed = self.list_checkpoints(sandbox).await?;
@@ -86,7 +86,7 @@ impl Local {
         secrets: &Secrets,
     ) -> Result<Restored> {
         let folder = self.existing(sandbox)?;
-        if let Some(client) = open(&folder)? {
+        if let Some(client) = self.open(sandbox)? {
             let restored = client.restore_checkpoint(id, secrets).await;
             return restored.map_err(refused);
         }
@@ -102,7 +102,7 @@ impl Local {
 
     pub(super) async fn remove_checkpoint(&self, sandbox: &SandboxName, id: &str) -> Result<()> {
         let folder = self.existing(sandbox)?;
-        if let Some(client) = open(&folder)? {
+        if let Some(client) = self.open(sandbox)? {
             return match client.delete_checkpoint(id).await {
                 Err(error) if !error.is_not_found() => Err(refused(error)),
                 _ => Ok(()),
@@ -158,17 +158,17 @@ impl Local {
         let taken = self.ports_in_use().await?;
         let (stacks, stack, given) = (self.stacks.clone(), self.stack.clone(), spec.clone());
         let (name, id, stopped) = (fork.clone(), id.to_owned(), options.stopped);
-        let (folder, files) = blocking(move || {
+        let files = blocking(move || {
             let mut files = None;
-            let folder = stacks.create_with(&stack, &name, &given, |to| {
+            stacks.create_with(&stack, &name, &given, |to| {
                 let filled = supervisor::fork_offline(from.path(), &id, to, stopped);
                 let filled = files.insert(filled.map_err(offline)?);
                 check_ports(filled, &taken)
             })?;
-            Ok((folder, files))
+            Ok(files)
         })
         .await?;
-        self.launch(&folder, &spec).await?;
+        self.launch(fork, &spec).await?;
         let client = self.client(fork)?;
         let files = files.ok_or_else(|| PlatformError::new("the fork is empty"))?;
         start(&client, files, secrets).await

@@ -11,9 +11,8 @@ mod logs;
 mod repo;
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
@@ -29,7 +28,7 @@ use crate::platforms::{
     Act, ForkOptions, LogLine, LogQuery, Observe, PlatformError, Progress, Result, Streams,
     Upgraded,
 };
-use crate::supervisor::{self, Client, ClientError, ServiceObject, Until};
+use crate::supervisor::{self, Client, ClientError, ServiceObject};
 pub use capabilities::capabilities;
 use folder::{Folder, Stacks};
 use futures_util::future;
@@ -41,6 +40,8 @@ pub struct Local {
     stack: String,
     /// The gabion program, which is also the supervisor.
     program: PathBuf,
+    /// Those that were opened, so that acts on one sandbox share their connections.
+    clients: Arc<Mutex<BTreeMap<SandboxName, Client>>>,
 }
 
 impl Local {
@@ -54,6 +55,7 @@ impl Local {
             stacks: Stacks::new(home),
             stack: stack.into(),
             program: program.into(),
+            clients: Arc::default(),
         }
     }
 
@@ -61,18 +63,40 @@ impl Local {
         self.stacks.sandbox(&self.stack, sandbox)
     }
 
+    fn clients(&self) -> MutexGuard<'_, BTreeMap<SandboxName, Client>> {
+        // The map is whole after every statement, so a panic elsewhere cannot have torn it.
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The client of a sandbox's supervisor; `None` if none runs.
+    fn open(&self, sandbox: &SandboxName) -> Result<Option<Client>> {
+        let opened = Client::open(self.folder(sandbox).path()).map_err(|error| {
+            PlatformError::new(format!("the supervisor cannot be reached: {error}"))
+        })?;
+        match &opened {
+            Some(client) => self.clients().insert(sandbox.clone(), client.clone()),
+            None => self.clients().remove(sandbox),
+        };
+        Ok(opened)
+    }
+
+    /// The client of a sandbox that runs, or did when it was last looked at.
     fn client(&self, sandbox: &SandboxName) -> Result<Client> {
-        let folder = self.folder(sandbox);
-        open(&folder)?.ok_or_else(|| {
+        let known = self.clients().get(sandbox).cloned();
+        if let Some(client) = known {
+            return Ok(client);
+        }
+        self.open(sandbox)?.ok_or_else(|| {
             PlatformError::new(format!("sandbox `{sandbox}` is not running"))
                 .hint("gabion apply starts it")
         })
     }
 
-    async fn launch(&self, folder: &Folder, spec: &SandboxSpec) -> Result<()> {
-        if open(folder)?.is_some() {
+    async fn launch(&self, sandbox: &SandboxName, spec: &SandboxSpec) -> Result<()> {
+        if self.open(sandbox)?.is_some() {
             return Ok(());
         }
+        let folder = self.folder(sandbox);
         if let Some(repo) = &spec.repo {
             let own = || folder.path().join("workspace");
             repo::clone_into(repo, &spec.workspace.clone().unwrap_or_else(own)).await?;
@@ -81,13 +105,17 @@ impl Local {
         launched.map_err(|error| PlatformError::new(format!("the sandbox did not start: {error}")))
     }
 
-    async fn read(&self, folder: &Folder) -> Result<Option<ObservedSandbox>> {
+    async fn read(
+        &self,
+        sandbox: &SandboxName,
+        folder: &Folder,
+    ) -> Result<Option<ObservedSandbox>> {
         let Some(spec) = folder.read_spec(&self.stack)? else {
             return Ok(None);
         };
         let spec = Arc::new(spec);
         let isolation = Isolation::None;
-        let Some(client) = open(folder)? else {
+        let Some(client) = self.open(sandbox)? else {
             if supervisor::is_occupied(folder.path()) {
                 return Err(PlatformError::new(
                     "its supervisor runs, but cannot be reached",
@@ -125,6 +153,15 @@ impl Local {
         }))
     }
 
+    /// Stops everything in a sandbox, and its supervisor.
+    async fn shut_down(&self, sandbox: &SandboxName) -> Result<()> {
+        let Some(client) = self.open(sandbox)? else {
+            return Ok(());
+        };
+        self.clients().remove(sandbox);
+        client.shutdown().await.map_err(refused)
+    }
+
     /// Removes the containers of sandboxes that are not there any more.
     async fn clear_orphans(&self) -> Result<()> {
         if !self.stacks.has_containers() {
@@ -145,34 +182,6 @@ impl Local {
             .await
             .map_err(failed)?;
         Ok(occupied)
-    }
-
-    /// Tells how a start gets on, for as long as it is polled. States shorter than a round trip are
-    /// not seen, so this says nothing about how it ends.
-    async fn follow(client: &Client, service: &ServiceName, progress: &dyn Progress) -> Infallible {
-        let mut executed = false;
-        let mut told = None;
-        let mut seen = client.get(service).await;
-        loop {
-            // The start itself will fail, and say why.
-            let Ok(object) = seen else {
-                return std::future::pending().await;
-            };
-            if object.pid.is_some() && !executed {
-                executed = true;
-                progress.executed();
-            }
-            let starting = object.fine_state() == ServiceState::Starting;
-            if let Some(message) = object
-                .message
-                .as_ref()
-                .filter(|_| starting && object.message != told)
-            {
-                progress.waiting(message);
-            }
-            told.clone_from(&object.message);
-            seen = client.wait_change(service, object.seq).await;
-        }
     }
 
     /// Waits until a service that was up already, but not healthy, is so again.
@@ -199,11 +208,6 @@ impl Local {
     }
 }
 
-fn open(folder: &Folder) -> Result<Option<Client>> {
-    Client::open(folder.path())
-        .map_err(|error| PlatformError::new(format!("the supervisor cannot be reached: {error}")))
-}
-
 fn observed(object: &ServiceObject) -> Result<(ServiceName, ObservedService)> {
     let name = ServiceName::new(object.name.clone());
     let name = name.map_err(|error| PlatformError::new(error.to_string()))?;
@@ -227,7 +231,7 @@ impl Observe for Local {
     async fn observe(&self) -> Result<BTreeMap<SandboxName, Listing>> {
         let sandboxes = self.stacks.sandboxes(&self.stack)?;
         let reads = sandboxes.iter().map(|(name, folder)| async move {
-            match self.read(folder).await {
+            match self.read(name, folder).await {
                 Ok(None) => None,
                 Ok(Some(sandbox)) => Some((name.clone(), Listing::Known(sandbox))),
                 Err(error) => Some((
@@ -251,7 +255,7 @@ impl Observe for Local {
         query: LogQuery,
     ) -> Result<mpsc::Receiver<LogLine>> {
         let folder = self.folder(&service.sandbox);
-        match open(&folder)? {
+        match self.open(&service.sandbox)? {
             Some(client) => client.logs(&service.service, &query).await.map_err(refused),
             None => logs::stored(folder.path(), &service.service, &query),
         }
@@ -267,8 +271,8 @@ impl Act for Local {
     async fn create_sandbox(&self, sandbox: &SandboxName, spec: &SandboxSpec) -> Result<()> {
         // A sandbox of this name may have been removed by hand, but not its containers.
         self.clear_orphans().await?;
-        let folder = self.stacks.create(&self.stack, sandbox, spec)?;
-        self.launch(&folder, spec).await
+        self.stacks.create(&self.stack, sandbox, spec)?;
+        self.launch(sandbox, spec).await
     }
 
     async fn update_sandbox(&self, sandbox: &SandboxName, spec: &SandboxSpec) -> Result<()> {
@@ -276,14 +280,12 @@ impl Act for Local {
     }
 
     async fn start_sandbox(&self, sandbox: &SandboxName, spec: &SandboxSpec) -> Result<()> {
-        self.launch(&self.folder(sandbox), spec).await
+        self.launch(sandbox, spec).await
     }
 
     async fn stop_sandbox(&self, sandbox: &SandboxName) -> Result<()> {
         let folder = self.folder(sandbox);
-        if let Some(client) = open(&folder)? {
-            client.shutdown().await.map_err(refused)?;
-        }
+        self.shut_down(sandbox).await?;
         // A start that follows at once must not meet the keeper that is about to end.
         if folder.path().exists() {
             drop(self.occupy(&folder).await?);
@@ -293,9 +295,7 @@ impl Act for Local {
 
     async fn delete_sandbox(&self, sandbox: &SandboxName) -> Result<()> {
         let folder = self.folder(sandbox);
-        if let Some(client) = open(&folder)? {
-            client.shutdown().await.map_err(refused)?;
-        }
+        self.shut_down(sandbox).await?;
         if !folder.path().exists() {
             return Ok(());
         }
@@ -323,8 +323,8 @@ impl Act for Local {
 
     async fn upgrade_outdated(&self) -> Result<Vec<(SandboxName, Upgraded)>> {
         let mut upgraded = Vec::new();
-        for (sandbox, folder) in self.stacks.sandboxes(&self.stack)? {
-            let Some(client) = open(&folder)? else {
+        for sandbox in self.stacks.sandboxes(&self.stack)?.into_keys() {
+            let Some(client) = self.open(&sandbox)? else {
                 continue;
             };
             // One that does not answer is told of when it is observed.
@@ -420,12 +420,20 @@ impl Act for Local {
         let client = self.client(&service.sandbox)?;
         let values = values(spec, secrets)?;
         let name = &service.service;
-        let start = client.start(name, &values, Until::Settled);
-        let started = tokio::select! {
-            started = start => started,
-            // The start's own answer is the one that counts, also when following it breaks off.
-            never = Self::follow(&client, name, progress) => match never {},
+        let mut waits_for = None;
+        let mut told = |object: &ServiceObject| {
+            if object.pid.is_some() {
+                progress.executed();
+            }
+            let starting = object.fine_state() == ServiceState::Starting;
+            if let Some(message) = object.message.as_ref().filter(|_| starting)
+                && waits_for.as_ref() != Some(message)
+            {
+                progress.waiting(message);
+                waits_for = Some(message.clone());
+            }
         };
+        let started = client.start_telling(name, &values, &mut told).await;
         let object =
             started.map_err(|error| refused(error).hint(format!("gabion logs {service}")))?;
         progress.executed();
@@ -443,7 +451,7 @@ impl Act for Local {
     }
 
     async fn stop_service(&self, service: &ServiceAddress) -> Result<()> {
-        match open(&self.folder(&service.sandbox))? {
+        match self.open(&service.sandbox)? {
             Some(client) => client
                 .stop(&service.service)
                 .await
@@ -480,7 +488,7 @@ impl Act for Local {
             PlatformError::new(format!("there is no sandbox `{sandbox}`"))
                 .hint("gabion apply makes it")
         })?;
-        if open(&folder)?.is_none() {
+        if self.open(sandbox)?.is_none() {
             return Err(
                 PlatformError::new(format!("sandbox `{sandbox}` is stopped"))
                     .hint("gabion start brings it up"),

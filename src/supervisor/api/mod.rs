@@ -16,6 +16,7 @@ mod openapi;
 mod processes;
 mod request;
 mod services;
+mod start;
 mod store;
 
 use std::path::PathBuf;

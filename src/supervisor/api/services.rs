@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 
 use super::openapi::{Operation, Routes};
 use super::request::{self, Name, Params, Payload, find, service_name};
-use super::{Answer, DELETED, Deleted, Shared};
+use super::{Answer, DELETED, Deleted, Shared, start};
 use crate::supervisor::input::Given;
-use crate::supervisor::owner::{Await, Control, Origin, Refusal};
+use crate::supervisor::owner::{Control, Refusal};
 use crate::supervisor::sandbox::Handle;
 use crate::supervisor::signal;
 use crate::supervisor::wire::{self, ServiceObject};
@@ -71,19 +71,7 @@ fn add_controls(
     routes: Routes,
     about_one: impl Fn(&'static str, &'static str) -> Operation,
 ) -> Routes {
-    routes
-        .post(
-            "/v1/services/{name}/start",
-            start,
-            about_one("startService", "Start a service and what it needs")
-                .query::<StartQuery>()
-                .body::<SecretsBody>()
-                .answer::<ServiceObject>(200, "It has come as far as was asked for")
-                .error(409, "`dependency_not_found`, `dependency_cycle`, `dependency_failed`, or it was stopped meanwhile")
-                .error(500, "`start_failed`, with the last lines of its output")
-                .error(503, "The supervisor is about to end")
-                .error(504, "`health_timeout`, or `timeout` after `timeout_ms`"),
-        )
+    start::add(routes, &about_one)
         .post(
             "/v1/services/{name}/stop",
             stop,
@@ -103,11 +91,14 @@ fn add_controls(
         .post(
             "/v1/services/{name}/signal",
             send_signal,
-            about_one("signalService", "Send a signal to a service's process group")
-                .body::<SignalBody>()
-                .answer::<ServiceObject>(200, "It was sent")
-                .error(400, "There is no such signal")
-                .error(409, "`not_running`"),
+            about_one(
+                "signalService",
+                "Send a signal to a service's process group",
+            )
+            .body::<SignalBody>()
+            .answer::<ServiceObject>(200, "It was sent")
+            .error(400, "There is no such signal")
+            .error(409, "`not_running`"),
         )
         .post(
             "/v1/services/{name}/stdin",
@@ -116,7 +107,10 @@ fn add_controls(
                 .text("Only where the definition says `stdin_open`.")
                 .body::<StdinBody>()
                 .answer::<ServiceObject>(200, "The process's end of the pipe has it all")
-                .error(409, "`not_running`, its standard input is not open, or it has closed it")
+                .error(
+                    409,
+                    "`not_running`, its standard input is not open, or it has closed it",
+                )
                 .error(429, "It does not read what it was given before"),
         )
 }
@@ -157,7 +151,7 @@ struct DefinitionBody {
 /// Values of secrets that are not known yet.
 #[derive(JsonSchema)]
 #[expect(dead_code, reason = "describes what `request::secrets` reads")]
-struct SecretsBody {
+pub(super) struct SecretsBody {
     /// By name. Kept in memory only.
     secret_values: Option<BTreeMap<String, String>>,
 }
@@ -252,50 +246,6 @@ async fn delete(State(api): Shared, Name(name): Name) -> Answer<Json<Deleted>> {
     Ok(DELETED)
 }
 
-#[derive(Deserialize, JsonSchema)]
-struct StartQuery {
-    /// `settled` (ready; for a task, exited with 0), which is the default, or `executed`.
-    until: Option<String>,
-    /// How long it is awaited. No limit without it.
-    timeout_ms: Option<u64>,
-}
-
-async fn start(
-    State(api): Shared,
-    Name(name): Name,
-    Params(query): Params<StartQuery>,
-    Payload(body): Payload,
-) -> Answer<Json<Value>> {
-    let handle = find(&api.sandbox, &name)?;
-    let until = match query.until.as_deref() {
-        None | Some("settled") => Await::Settled,
-        Some("executed") => Await::Accepted,
-        Some(other) => {
-            let text = format!("`until` is `executed` or `settled`, not `{other}`");
-            return Err(Refusal::invalid(text));
-        }
-    };
-    let secrets = request::secrets(&body)?;
-    let asking = handle.ask(|reply| Control::Start {
-        until,
-        origin: Origin::Request,
-        secrets,
-        reply,
-    });
-    match query.timeout_ms.map(Duration::from_millis) {
-        None => asking.await?,
-        Some(limit) => match tokio::time::timeout(limit, asking).await {
-            Ok(answer) => answer?,
-            Err(_) => {
-                let waits = handle.object.borrow().message.clone();
-                let text = waits.unwrap_or_else(|| "not settled yet".to_owned());
-                return Err(Refusal::new(504, "timeout", text));
-            }
-        },
-    }
-    Ok(shown(&handle))
-}
-
 async fn stop(State(api): Shared, Name(name): Name) -> Answer<Json<Value>> {
     let handle = find(&api.sandbox, &name)?;
     handle.ask(Control::Stop).await?;
@@ -340,7 +290,7 @@ async fn stdin(
 }
 
 /// What the owner published, with the `ok` that every change is answered with.
-fn shown(handle: &Handle) -> Json<Value> {
+pub(super) fn shown(handle: &Handle) -> Json<Value> {
     let mut body = json!(**handle.object.borrow());
     if let Value::Object(body) = &mut body {
         body.insert("ok".to_owned(), Value::Bool(true));

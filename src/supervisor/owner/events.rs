@@ -121,7 +121,7 @@ impl Owner {
         } = match spawned {
             Ok(spawned) => spawned,
             Err(error) => {
-                self.clear_identity();
+                self.sandbox.clear_running(&self.name);
                 let refusal = Refusal::start_failed(error.to_string());
                 return self.fail(Ending::Unspawnable, attempt, refusal);
             }
@@ -204,11 +204,6 @@ impl Owner {
         let input = self.listen_to_input(&mut child, spec, piped);
         let input = input.inspect_err(|_| kill_group(child.pid))?;
         let process = self.adopt(child, spec, cgroup, input, Known::New);
-        if let Some(running) = process.running()
-            && let Err(error) = self.sandbox.store.note_running(&self.name, &running)
-        {
-            tracing::warn!(service = %self.name, %error, "its process is not noted");
-        }
         Ok(Spawned {
             process,
             prepared,
@@ -249,7 +244,7 @@ impl Owner {
         let mark = cgroup.is_none().then(|| format!("{name}={value}"));
         let bounds = Bounds { mark, cgroup };
         let watch = Watch { looked_for, tick };
-        Process::adopt(
+        let process = Process::adopt(
             child,
             &self.sandbox.logs,
             &self.name,
@@ -257,7 +252,11 @@ impl Owner {
             watch,
             input,
             known,
-        )
+        );
+        if let Some(running) = process.running() {
+            self.sandbox.note_running(&self.name, running, spec.kind);
+        }
+        process
     }
 
     /// Which limit the memory has run out under.
@@ -311,12 +310,6 @@ impl Owner {
         input.transpose().map_err(SpawnError::Input)
     }
 
-    fn clear_identity(&self) {
-        if let Err(error) = self.sandbox.store.clear_running(&self.name) {
-            tracing::warn!(service = %self.name, %error, "a stale identity is left");
-        }
-    }
-
     fn deadline_passed(&mut self) {
         let Phase::Up(up) = &mut self.phase else {
             return;
@@ -366,7 +359,7 @@ impl Owner {
         }
         self.record.last_exit = Some(exit);
         let revision = self.running_revision.take();
-        self.clear_identity();
+        self.sandbox.clear_running(&self.name);
         let ending = match (stage, clean) {
             (Stage::Stopping, _) => return self.stopped(then, attempt, started_at).await,
             (Stage::Starting, true) => Ending::EarlyClean,

@@ -170,6 +170,11 @@ impl Task {
     async fn become_ready(&mut self) -> bool {
         let limit = self.health.time_to_ready();
         let left = limit.saturating_sub(self.lived_before);
+        let part = match &self.health.probe {
+            // Takes a process each time.
+            Probe::Exec { .. } => 10,
+            _ => 25,
+        };
         // What to say at the end: the last real answer, if there was one.
         let mut last = None;
         let probing = async {
@@ -181,7 +186,7 @@ impl Task {
                     self.report(Report::Waiting(text)).await;
                 }
                 last = Some(miss);
-                sleep(delay(self.lived(), limit)).await;
+                sleep(delay(self.lived(), limit, part)).await;
             }
         };
         if timeout(left, probing).await.is_ok() {
@@ -363,10 +368,10 @@ async fn until(due: Option<Instant>) {
     }
 }
 
-/// The time until the next probe: a tenth of the time since the start, so that a fast service is
+/// The time until the next probe: a part of the time since the start, so that a fast service is
 /// seen fast and a slow one is not bothered.
-fn delay(elapsed: Duration, limit: Duration) -> Duration {
-    let delay = (elapsed / 10).clamp(Duration::from_millis(1), Duration::from_millis(100));
+fn delay(elapsed: Duration, limit: Duration, part: u32) -> Duration {
+    let delay = (elapsed / part).clamp(Duration::from_millis(1), Duration::from_millis(100));
     delay.min(limit.saturating_sub(elapsed))
 }
 
@@ -385,14 +390,14 @@ mod tests {
     use crate::supervisor::container::Engine;
 
     #[test]
-    fn the_delay_is_a_tenth_within_bounds() {
+    fn the_delay_is_a_part_within_bounds() {
         let limit = Duration::from_secs(30);
         for (elapsed, expected) in [(0, 1), (5, 1), (50, 5), (500, 50), (20_000, 100)] {
             let elapsed = Duration::from_millis(elapsed);
-            assert_eq!(delay(elapsed, limit), Duration::from_millis(expected));
+            assert_eq!(delay(elapsed, limit, 10), Duration::from_millis(expected));
         }
         let nearly = limit - Duration::from_micros(10);
-        assert_eq!(delay(nearly, limit), Duration::from_micros(10));
+        assert_eq!(delay(nearly, limit, 10), Duration::from_micros(10));
     }
 
     #[test]
