@@ -23,6 +23,7 @@ static LOCAL: Capabilities = Capabilities {
     kind: "local",
     summary: "this machine",
     shared_network: true,
+    settings: &[],
     exceptions: &[(
         Scope::Sandbox,
         "vcpus",
@@ -35,6 +36,11 @@ static SPRITES: Capabilities = Capabilities {
     kind: "sprites",
     summary: "a cloud",
     shared_network: false,
+    settings: &[
+        ("token", "the account's"),
+        ("regions", "where"),
+        ("retries", "how often"),
+    ],
     exceptions: &[
         (
             Scope::Sandbox,

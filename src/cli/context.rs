@@ -8,9 +8,11 @@ use std::process::ExitCode;
 use super::error::{Error, Result};
 use super::{ColorWhen, Global};
 use crate::apply::Journal;
-use crate::manifest::{self, Loaded};
+use crate::manifest::{self, Loaded, PlatformConfig};
 use crate::model::{Desired, Hindrance, Observed, Scope};
-use crate::platforms::{Platforms, local};
+use crate::platforms::cloud::http::Connections;
+use crate::platforms::cloud::settings::Settings;
+use crate::platforms::{self, Opening, Platforms, local};
 use crate::supervisor::{EngineError, EngineSettings, probe_engine};
 
 const MANIFEST_NAMES: [&str; 2] = ["gabion.yaml", "gabion.yml"];
@@ -24,6 +26,7 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
 /// The surroundings of this process and the global options.
 pub struct Context {
     global: Global,
+    connections: Connections,
     /// Whether stdout gets colour.
     pub color_stdout: bool,
     /// Whether stderr gets colour.
@@ -56,6 +59,7 @@ impl Context {
             .init();
         Self {
             global,
+            connections: Connections::default(),
             color_stdout,
             color_stderr,
         }
@@ -65,6 +69,7 @@ impl Context {
     pub fn quiet(global: Global) -> Self {
         Self {
             global,
+            connections: Connections::default(),
             color_stdout: false,
             color_stderr: false,
         }
@@ -169,7 +174,7 @@ impl Context {
             env,
             vars: self.global.vars.iter().cloned().collect(),
             profiles: self.global.profiles.iter().cloned().collect(),
-            platforms: vec![local::capabilities()],
+            platforms: platforms::capabilities(),
             hindrances,
         })
     }
@@ -234,13 +239,33 @@ impl Context {
     pub fn platforms(&self, loaded: &Loaded, stack: &str) -> Result<Platforms> {
         let home = self.home()?;
         let program = std::env::current_exe()?;
-        let mut platforms = Platforms::default();
-        let entries = loaded.platforms.keys().map(String::as_str);
-        for name in entries.filter(|name| *name != "local").chain(["local"]) {
-            // Every kind that validates is local so far; another kind gets its own constructor here.
-            platforms.add(name, Box::new(local::Local::new(&home, stack, &program)));
+        let var = |name: &str| std::env::var(name).ok();
+        // What is there on this machine can be seen without an entry.
+        let local = PlatformConfig::local();
+        let mut configs = loaded.platforms.iter().collect::<BTreeMap<_, _>>();
+        let local_name = local.kind.clone();
+        configs.entry(&local_name).or_insert(&local);
+        let mut opened = Platforms::default();
+        for (name, config) in configs {
+            let settings = Settings {
+                name,
+                config,
+                secrets: &loaded.secrets,
+                var: &var,
+                connections: &self.connections,
+            };
+            let opening = Opening {
+                settings,
+                stack,
+                home: &home,
+                program: &program,
+            };
+            match platforms::open(&opening)? {
+                Some(platform) => opened.add(name.as_str(), platform),
+                None => tracing::info!("platform `{name}` is not used, and has no token"),
+            }
         }
-        Ok(platforms)
+        Ok(opened)
     }
 
     /// Reads all platforms; says so if that takes long.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::context::{Context, print};
 use super::error::Result;
 use crate::model::{Capabilities, Scope, Support};
-use crate::platforms::local;
+use crate::platforms;
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -18,7 +18,7 @@ pub struct PlatformsArgs {
 }
 
 pub fn run(_: &Context, args: &PlatformsArgs) -> Result<ExitCode> {
-    let all: [&Capabilities; 1] = [local::capabilities()];
+    let all = platforms::capabilities();
     let text = if args.json { json(&all) } else { table(&all) };
     print(&text)?;
     Ok(ExitCode::SUCCESS)
@@ -43,6 +43,9 @@ fn json(all: &[&Capabilities]) -> String {
             serde_json::json!({
                 "kind": platform.kind,
                 "summary": platform.summary,
+                "settings": platform.settings.iter().map(|(name, what)| {
+                    serde_json::json!({ "name": name, "description": what })
+                }).collect::<Vec<_>>(),
                 "exceptions": exceptions,
             })
         })
@@ -57,6 +60,16 @@ fn table(all: &[&Capabilities]) -> String {
     let mut text = String::new();
     for platform in all {
         text.push_str(&format!("{}: {}\n", platform.kind, platform.summary));
+        let wide = platform.settings.iter().map(|(name, _)| name.len()).max();
+        let wide = wide.unwrap_or(0);
+        for (at, (name, what)) in platform.settings.iter().enumerate() {
+            let title = if at == 0 {
+                "\n  settings in `platforms:`:\n"
+            } else {
+                ""
+            };
+            text.push_str(&format!("{title}    {name:<wide$}  {what}\n"));
+        }
         let wide = platform
             .exceptions
             .iter()

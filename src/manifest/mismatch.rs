@@ -158,7 +158,7 @@ fn alias(word: &str) -> Option<&'static str> {
     })
 }
 
-fn listed(fields: &[&str]) -> String {
+pub(super) fn listed(fields: &[&str]) -> String {
     let quoted: Vec<_> = fields.iter().map(|field| format!("`{field}`")).collect();
     quoted.join(", ")
 }

@@ -7,6 +7,8 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::codes;
 use super::diagnostic::{Draft, Sink, Span};
+use super::field::Key;
+use super::mismatch::listed;
 use super::suggest::one_of;
 use super::tree::{NodeId, Tree};
 use super::types::Manifest;
@@ -17,14 +19,22 @@ use crate::model::{Capabilities, Secrets};
 pub struct PlatformConfig {
     /// Which kind of platform it is.
     pub kind: String,
+    /// Whether a sandbox of the manifest lives there.
+    pub used: bool,
     /// Everything else that was written; `${secret.name}` stays as written.
     pub settings: serde_yaml::Mapping,
 }
 
 impl PlatformConfig {
+    /// The entry that `local` has without one.
+    pub fn local() -> Self {
+        Self::bare("local")
+    }
+
     fn bare(kind: &str) -> Self {
         Self {
             kind: kind.to_owned(),
+            used: false,
             settings: serde_yaml::Mapping::new(),
         }
     }
@@ -124,6 +134,11 @@ pub(super) fn platforms<'m>(
                 );
             }
         }
+        if let Some(kind) = kind {
+            for (setting, _) in field.value.iter().flat_map(|platform| &platform.0.0) {
+                check_setting(&key.name, kind, setting, tree, sink);
+            }
+        }
         let at = field.at;
         declared.insert(key.name.as_str(), Declared { config, kind, at });
     }
@@ -133,6 +148,31 @@ pub(super) fn platforms<'m>(
         used: RefCell::default(),
         unknown: RefCell::default(),
     }
+}
+
+/// Says so if a kind has no such setting.
+fn check_setting(
+    platform: &str,
+    kind: &Capabilities,
+    setting: &Key,
+    tree: &Tree<'_>,
+    sink: &mut Sink,
+) {
+    let known = || kind.settings.iter().map(|(name, _)| *name);
+    if setting.name == "kind" || known().any(|name| name == setting.name) {
+        return;
+    }
+    let span = tree.span(setting.at);
+    let (name, kind) = (&setting.name, kind.kind);
+    let message = format!("platform `{platform}` (kind `{kind}`) has no setting `{name}`");
+    let draft = Draft::error(codes::UNKNOWN_FIELD, span, message).label("unknown setting");
+    let names: Vec<_> = std::iter::once("kind").chain(known()).collect();
+    let near = sink.nearest(name, names.iter().copied());
+    sink.push(
+        draft
+            .help(format!("its settings are {}", listed(&names)))
+            .suggest(span, near),
+    );
 }
 
 impl Platforms<'_> {
@@ -181,7 +221,8 @@ impl Platforms<'_> {
             .collect();
         for name in self.used.borrow().iter() {
             all.entry(name.clone())
-                .or_insert_with(|| PlatformConfig::bare(name));
+                .or_insert_with(|| PlatformConfig::bare(name))
+                .used = true;
         }
         all
     }

@@ -29,6 +29,8 @@ pub struct Capabilities {
     pub summary: &'static str,
     /// Whether all sandboxes share one network, so that two of them cannot have the same port.
     pub shared_network: bool,
+    /// The settings that an entry of `platforms:` may have besides `kind`, each with what it is for.
+    pub settings: &'static [(&'static str, &'static str)],
     /// Fields that are not [`Support::Native`], with a reason for people.
     pub exceptions: &'static [(Scope, &'static str, Support, &'static str)],
 }

@@ -84,6 +84,7 @@ static CAPABILITIES: Capabilities = Capabilities {
     kind: "memory",
     summary: "sandboxes in memory, for tests",
     shared_network: true,
+    settings: &[],
     exceptions: &[],
 };
 

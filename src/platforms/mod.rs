@@ -18,7 +18,11 @@ use crate::model::{
     SandboxSpec, Secrets, ServiceAddress, ServiceSpec,
 };
 
+pub mod cloud;
 pub mod local;
+mod open;
+
+pub use open::{Opening, capabilities, open};
 
 /// Why a platform could not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -14,6 +14,7 @@ use super::logs;
 use super::wire::{self, ErrorBody, ServiceObject, StartEvent};
 use crate::keeper::SocketPath;
 use crate::model::{Isolation, Secrets, ServiceName, ServiceSpec};
+use crate::platforms::cloud::http::tls;
 use crate::platforms::{LogLine, LogQuery};
 
 /// How long one long-poll is held before it is asked again.
@@ -147,7 +148,9 @@ impl Client {
             }
             Err(error) => return Err(error),
         }
+        let tls = tls::unused().map_err(io::Error::other)?;
         let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
             .no_proxy()
             .unix_socket(socket.path())
             .build()

@@ -9,6 +9,7 @@ use gabion::model::{
     Exit, Health, HumanDuration, Need, NeedTarget, Probe, Program, Secrets, ServiceName,
     ServiceSpec, ServiceState,
 };
+use gabion::platforms::cloud::http::tls;
 use gabion::platforms::{LogLine, LogQuery};
 use gabion::supervisor::{Client, ClientError, ServiceObject, Until};
 use rustix::process::{Pid, Signal};
@@ -17,6 +18,11 @@ pub const EXE: &str = env!("CARGO_BIN_EXE_gabion");
 
 /// What any wait in a test may take on a busy machine.
 const LIMIT: Duration = Duration::from_secs(20);
+
+/// A client of our own. It is told that there is no TLS, because reqwest would look for a provider.
+pub fn http() -> reqwest::ClientBuilder {
+    reqwest::Client::builder().tls_backend_preconfigured(tls::unused().unwrap())
+}
 
 pub struct Rig {
     pub client: Client,
@@ -238,7 +244,7 @@ impl Rig {
 
     async fn send(&self, method: &str, path: &str, body: &str) -> reqwest::Response {
         let socket = self.dir.join("supervisor.sock");
-        let http = reqwest::Client::builder().unix_socket(socket).build();
+        let http = http().unix_socket(socket).build();
         let method = method.parse().unwrap();
         let request = http.unwrap().request(method, format!("http://x{path}"));
         request.body(body.to_owned()).send().await.unwrap()

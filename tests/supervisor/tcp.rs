@@ -48,7 +48,7 @@ impl Served {
     }
 
     async fn get(&self, path: &str, token: Option<&str>) -> (u16, Value) {
-        let mut request = reqwest::Client::new().get(format!("{}{path}", self.url));
+        let mut request = http().build().unwrap().get(format!("{}{path}", self.url));
         if let Some(token) = token {
             request = request.bearer_auth(token);
         }

@@ -71,6 +71,7 @@ pub fn capabilities() -> &'static Capabilities {
         kind: "local",
         summary: "processes on this machine, one supervisor per sandbox",
         shared_network: true,
+        settings: &[],
         exceptions,
     })
 }

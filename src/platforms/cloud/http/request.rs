@@ -1,0 +1,337 @@
+//! One request: built, sent, and sent again as far as that is allowed.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Method, Response, StatusCode, Url};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::error::Told;
+use super::retry::{asked_delay, is_passing};
+use super::stream::{Blocks, Lines};
+use super::{Answer, Client, HttpError, Outcome, Retry};
+
+/// What platforms call the number of a request.
+const REQUEST_IDS: [&str; 4] = ["x-request-id", "fly-request-id", "request-id", "cf-ray"];
+
+/// How long everybody waits after a 429 that does not say how long.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A request that was not sent yet.
+#[must_use]
+pub struct Request<'c> {
+    client: &'c Client,
+    method: Method,
+    url: Url,
+    headers: HeaderMap,
+    body: Option<Bytes>,
+    timeout: Duration,
+    retry: Retry,
+    /// What about it cannot be sent.
+    broken: Option<String>,
+}
+
+/// One try that failed.
+struct Failed {
+    error: HttpError,
+    /// Whether asking again may help.
+    passing: bool,
+}
+
+impl<'c> Request<'c> {
+    pub(super) fn new(client: &'c Client, method: Method, segments: &[&str]) -> Self {
+        let retry = match method {
+            Method::GET | Method::HEAD | Method::PUT | Method::DELETE => Retry::Safe,
+            _ => Retry::IfNotDone,
+        };
+        Self {
+            client,
+            method,
+            url: client.0.endpoint.url.join(segments),
+            headers: HeaderMap::new(),
+            body: None,
+            timeout: client.0.endpoint.timeout,
+            retry,
+            broken: None,
+        }
+    }
+
+    /// Adds `key=value` to the query. Errors and logs do not show the query.
+    pub fn query(mut self, key: &str, value: impl AsRef<str>) -> Self {
+        self.url.query_pairs_mut().append_pair(key, value.as_ref());
+        self
+    }
+
+    /// A body of JSON.
+    pub fn json(mut self, body: &impl Serialize) -> Self {
+        match serde_json::to_vec(body) {
+            Ok(bytes) => self.bytes("application/json", bytes),
+            Err(error) => {
+                self.broken = Some(format!("the request cannot be written: {error}"));
+                self
+            }
+        }
+    }
+
+    /// A body as it is.
+    pub fn bytes(self, content_type: &str, body: impl Into<Bytes>) -> Self {
+        let mut with = self.header(CONTENT_TYPE.as_str(), content_type);
+        with.body = Some(body.into());
+        with
+    }
+
+    /// A header field, in place of one of this name.
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        match (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            (Ok(name), Ok(value)) => {
+                self.headers.insert(name, value);
+            }
+            _ => self.broken = Some(format!("`{name}` cannot be sent with this value")),
+        }
+        self
+    }
+
+    /// How long one try may take, with its body; for a stream, until it begins.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// What may be repeated, where that is not told by the method.
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// The same key with every try, so that the platform does it once: makes it [`Retry::Safe`].
+    pub fn idempotency_key(self, key: &str) -> Self {
+        self.header("idempotency-key", key).retry(Retry::Safe)
+    }
+
+    /// The whole answer.
+    pub async fn send(self) -> Result<Answer, HttpError> {
+        self.read(Ok).await
+    }
+
+    /// The answer's body as JSON.
+    pub async fn fetch<T: DeserializeOwned>(self) -> Result<T, HttpError> {
+        self.read(|answer| answer.json()).await
+    }
+
+    /// As [`Request::fetch`]; `None` for 404.
+    pub async fn find<T: DeserializeOwned>(self) -> Result<Option<T>, HttpError> {
+        match self.fetch().await {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The answer as lines, each of which may be awaited for `idle`.
+    pub async fn lines(self, idle: Duration) -> Result<Lines, HttpError> {
+        Ok(Lines::new(self.blocks(idle).await?))
+    }
+
+    /// The answer as blocks, as they come.
+    pub async fn blocks(self, idle: Duration) -> Result<Blocks, HttpError> {
+        let (request, client) = (self.shown(), self.client.clone());
+        let answer = self.repeat(async |request| request.begin().await).await?;
+        let broken = move |message: String| {
+            let message = client.conceal(&message);
+            HttpError::new(request.clone(), message, Outcome::Unknown)
+        };
+        Ok(Blocks::new(answer, idle, Box::new(broken)))
+    }
+
+    async fn read<T>(self, read: impl Fn(Answer) -> Result<T, String>) -> Result<T, HttpError> {
+        self.repeat(async |request| request.whole(&read).await)
+            .await
+    }
+
+    /// Tries until it succeeds, or may not be repeated, or has been often enough.
+    async fn repeat<T>(
+        self,
+        attempt: impl AsyncFn(&Self) -> Result<T, Failed>,
+    ) -> Result<T, HttpError> {
+        if let Some(message) = &self.broken {
+            let message = message.clone();
+            return Err(HttpError::new(self.shown(), message, Outcome::NotDone));
+        }
+        let backoff = self.client.0.endpoint.backoff;
+        let limiter = &self.client.0.connection.limiter;
+        let (mut tries, mut failures) = (0, 0);
+        let mut waited = Duration::ZERO;
+        let mut may_be_done = false;
+        loop {
+            let place = limiter.enter().await;
+            tries += 1;
+            let began = Instant::now();
+            let tried = attempt(&self).await;
+            drop(place);
+            self.log(tries, began, tried.as_ref().err());
+            let Failed { mut error, passing } = match tried {
+                Ok(value) => {
+                    limiter.answered();
+                    return Ok(value);
+                }
+                Err(failed) => failed,
+            };
+            error.tries = tries;
+            may_be_done |= error.may_be_done();
+            let delay = match error.status {
+                Some(429) => {
+                    let delay = error.retry_after.unwrap_or(PAUSE);
+                    limiter.complained(delay.min(backoff.patience), Instant::now());
+                    waited += delay.max(PAUSE);
+                    let again = self.retry != Retry::Never && waited <= backoff.patience;
+                    // The limiter makes everybody wait.
+                    again.then_some(Duration::ZERO)
+                }
+                _ => {
+                    failures += 1;
+                    let allowed = match self.retry {
+                        Retry::Safe => passing,
+                        Retry::IfNotDone => passing && !error.may_be_done(),
+                        Retry::Never => false,
+                    };
+                    let asked = error.retry_after.unwrap_or_default();
+                    let again = allowed && failures < backoff.tries && asked <= backoff.patience;
+                    again.then(|| backoff.before(failures + 1).max(asked))
+                }
+            };
+            match delay {
+                Some(delay) => sleep(delay).await,
+                None => {
+                    if may_be_done {
+                        error.outcome = Outcome::Unknown;
+                    }
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// One try, up to the end of the body.
+    async fn whole<T>(&self, read: &impl Fn(Answer) -> Result<T, String>) -> Result<T, Failed> {
+        let tried = timeout(self.timeout, async {
+            let response = self.begin().await?;
+            let (status, headers) = (response.status(), response.headers().clone());
+            let body = response.bytes().await;
+            let body = body.map_err(|error| self.broken_off(status, &error))?;
+            let answer = Answer {
+                status,
+                headers,
+                body,
+            };
+            read(answer).map_err(|message| self.failed(Some(status), message, Outcome::Unknown))
+        });
+        tried.await.unwrap_or_else(|_| Err(self.timed_out()))
+    }
+
+    /// One try, up to the end of the head.
+    async fn begin(&self) -> Result<Response, Failed> {
+        let http = &self.client.0.connection.http;
+        let mut request = http
+            .request(self.method.clone(), self.url.clone())
+            .headers(self.headers.clone());
+        if let Some(token) = self.client.authorization() {
+            request = request.header(AUTHORIZATION, token);
+        }
+        if let Some(body) = &self.body {
+            request = request.body(body.clone());
+        }
+        let response = match timeout(self.timeout, request.send()).await {
+            Err(_) => return Err(self.timed_out()),
+            Ok(Err(error)) => {
+                let outcome = match error.is_connect() || error.is_builder() {
+                    true => Outcome::NotDone,
+                    false => Outcome::Unknown,
+                };
+                return Err(self.failed(None, causes(&error.without_url()), outcome));
+            }
+            Ok(Ok(response)) => response,
+        };
+        match response.status().is_success() {
+            true => Ok(response),
+            false => Err(self.refused(response).await),
+        }
+    }
+
+    /// The error that an answer describes.
+    async fn refused(&self, response: Response) -> Failed {
+        let status = response.status();
+        let headers = response.headers().clone();
+        let body = timeout(self.timeout, response.bytes()).await;
+        let body = body.ok().and_then(Result::ok).unwrap_or_default();
+        let told = Told::read(&body);
+        let words = || {
+            let reason = status.canonical_reason().unwrap_or("an error");
+            reason.to_lowercase()
+        };
+        let outcome = match status.as_u16() {
+            408 => Outcome::Unknown,
+            501 => Outcome::NotDone,
+            500.. => Outcome::Unknown,
+            _ => Outcome::NotDone,
+        };
+        let mut failed = self.failed(Some(status), told.message.unwrap_or_else(words), outcome);
+        failed.passing = is_passing(status, self.client.0.endpoint.passing);
+        let id = |name: &&str| headers.get(*name)?.to_str().ok().map(str::to_owned);
+        failed.error.code = told.code.map(|code| self.client.conceal(&code));
+        failed.error.request_id = REQUEST_IDS.iter().find_map(id).or(told.request_id);
+        failed.error.retry_after = asked_delay(&headers).or(told.retry_after);
+        failed
+    }
+
+    fn broken_off(&self, status: StatusCode, error: &reqwest::Error) -> Failed {
+        let message = format!("the answer broke off: {}", causes(error));
+        self.failed(Some(status), message, Outcome::Unknown)
+    }
+
+    fn timed_out(&self) -> Failed {
+        let seconds = crate::model::show_duration(self.timeout);
+        self.failed(None, format!("no answer after {seconds}"), Outcome::Unknown)
+    }
+
+    /// A failure on the way, after which asking again may help.
+    fn failed(&self, status: Option<StatusCode>, message: String, outcome: Outcome) -> Failed {
+        let message = self.client.conceal(&message);
+        let mut error = HttpError::new(self.shown(), message, outcome);
+        error.status = status.map(|status| status.as_u16());
+        Failed {
+            error,
+            passing: true,
+        }
+    }
+
+    /// `GET /v1/sprites/web`.
+    fn shown(&self) -> String {
+        format!("{} {}", self.method, self.url.path())
+    }
+
+    fn log(&self, tries: u32, began: Instant, failed: Option<&Failed>) {
+        let took = began.elapsed().as_millis();
+        let request = self.shown();
+        match failed {
+            None => tracing::debug!("{request}: answered in {took} ms (try {tries})"),
+            Some(failed) => tracing::debug!("{} after {took} ms (try {tries})", failed.error),
+        }
+    }
+}
+
+/// An error with everything that it came from.
+pub(super) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(&format!(": {cause_text}"));
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,3 @@
+//! The clouds: what their clients share, and each of them against real servers.
+
+mod http;
