@@ -9,6 +9,7 @@ pub mod memory;
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use secrecy::SecretString;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
 
@@ -18,10 +19,12 @@ use crate::model::{
     SandboxSpec, Secrets, ServiceAddress, ServiceSpec,
 };
 
+mod acts;
 pub mod cloud;
 pub mod local;
 mod open;
 
+pub use acts::{Endpoint, InventoryEntry, InventoryQuery, VariableKind};
 pub use open::{Opening, capabilities, open};
 
 /// Why a platform could not do what it was asked.
@@ -68,6 +71,38 @@ pub trait Observe: Send + Sync {
     /// The checkpoints of a sandbox, the oldest first.
     async fn checkpoints(&self, _sandbox: &SandboxName) -> Result<Vec<Checkpoint>> {
         Err(self.without_checkpoints())
+    }
+
+    /// What exists there, whoever it belongs to.
+    async fn inventory(&self, _query: &InventoryQuery) -> Result<Vec<InventoryEntry>> {
+        Err(self.cannot("list what exists there"))
+    }
+
+    /// The ports of a sandbox that somebody listens at or that are exposed, by number.
+    async fn endpoints(&self, _sandbox: &SandboxName) -> Result<Vec<Endpoint>> {
+        Err(self.cannot("tell where ports are reached"))
+    }
+
+    /// Reads a file of a sandbox and writes its content to `to`. The path is absolute, or relative to
+    /// where services run.
+    async fn read_file(
+        &self,
+        _sandbox: &SandboxName,
+        _path: &str,
+        _to: &mut (dyn AsyncWrite + Send + Unpin),
+    ) -> Result<()> {
+        Err(self.cannot("copy files"))
+    }
+
+    /// The names of the variables that are set on a sandbox itself, sorted.
+    async fn variables(&self, _sandbox: &SandboxName, kind: VariableKind) -> Result<Vec<String>> {
+        Err(self.cannot(&format!("keep {} of sandboxes", kind.plural())))
+    }
+
+    /// What is said where something cannot be done: `platform `local` cannot …`.
+    fn cannot(&self, what: &str) -> PlatformError {
+        let kind = self.capabilities().kind;
+        PlatformError::new(format!("platform `{kind}` cannot {what}"))
     }
 
     /// What is said where there are no checkpoints.
@@ -180,6 +215,59 @@ pub trait Act: Observe {
         _secrets: &Secrets,
     ) -> Result<Forked> {
         Err(self.without_checkpoints())
+    }
+
+    /// Writes a file of a sandbox, with the folders above it where they are missing; it is replaced whole.
+    /// `mode` are its permission bits.
+    async fn write_file(
+        &self,
+        _sandbox: &SandboxName,
+        _path: &str,
+        _from: &mut (dyn AsyncRead + Send + Unpin),
+        _mode: u32,
+    ) -> Result<()> {
+        Err(self.cannot("copy files"))
+    }
+
+    /// Makes a port reachable from outside; one that is stays so.
+    async fn expose(
+        &self,
+        _sandbox: &SandboxName,
+        _port: u16,
+        _description: Option<&str>,
+    ) -> Result<Endpoint> {
+        Err(self.cannot("expose ports"))
+    }
+
+    /// Ends that. A port that is not exposed counts as done.
+    async fn unexpose(&self, _sandbox: &SandboxName, _port: u16) -> Result<()> {
+        Err(self.cannot("expose ports"))
+    }
+
+    /// Opens the platform's own editor on a sandbox and returns where it is reached.
+    async fn open_editor(&self, _sandbox: &SandboxName) -> Result<String> {
+        Err(self.cannot("open an editor"))
+    }
+
+    /// Sets a variable of a sandbox.
+    async fn set_variable(
+        &self,
+        _sandbox: &SandboxName,
+        kind: VariableKind,
+        _name: &str,
+        _value: &SecretString,
+    ) -> Result<()> {
+        Err(self.cannot(&format!("keep {} of sandboxes", kind.plural())))
+    }
+
+    /// Removes one. One that is not set counts as removed.
+    async fn unset_variable(
+        &self,
+        _sandbox: &SandboxName,
+        kind: VariableKind,
+        _name: &str,
+    ) -> Result<()> {
+        Err(self.cannot(&format!("keep {} of sandboxes", kind.plural())))
     }
 
     /// Removes what interrupted work has left behind. To be called while nobody else works on the

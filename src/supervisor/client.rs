@@ -95,9 +95,10 @@ impl From<reqwest::Error> for ClientError {
             return Self {
                 status: None,
                 code: "unreachable".to_owned(),
-                message: "the supervisor runs, but does not answer: kill -9 it, and its keeper starts \
+                message:
+                    "the supervisor runs, but does not answer: kill -9 it, and its keeper starts \
                           another, which goes on with its services"
-                    .to_owned(),
+                        .to_owned(),
                 log_tail: Vec::new(),
             };
         }
