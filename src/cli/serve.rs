@@ -1,6 +1,7 @@
 //! `gabion serve`: the platforms' own protocols over sandboxes on this machine.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::context::{Context, print, say};
 use super::error::{Error, Result};
 use crate::model::{HumanDuration, IsolationWish};
+use crate::serve::faults::{Plan, Rule};
 use crate::serve::{Faults, Server, Settings};
 
 #[derive(clap::Args)]
@@ -17,6 +19,8 @@ use crate::serve::{Faults, Server, Settings};
   gabion serve --token dev           on a free port; the first line says which
   gabion serve --listen 127.0.0.1:8080 --token alice --token bob
   curl -H 'Authorization: Bearer alice' http://127.0.0.1:8080/v1/sprites
+  gabion serve --token dev --latency 50ms \
+      --fault 'PUT /v1/sprites/*/services/*:after=lost@3'
 
 Every token is an account of its own. Sandboxes are real processes; they go on
 when the server ends, and are there again when it is started with the same
@@ -35,8 +39,36 @@ pub struct ServeArgs {
     #[arg(long, value_name = "HOW", default_value = "auto", value_parser = isolation)]
     isolation: IsolationWish,
     /// How long every request takes on its way, as 50ms
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", help_heading = "For testing")]
     latency: Option<HumanDuration>,
+    /// The part of requests, from 0 to 1, that goes wrong
+    #[arg(long, value_name = "RATE", default_value = "0", hide_default_value = true,
+          value_parser = rate, help_heading = "For testing")]
+    fail: f64,
+    /// What chance is made of: the same requests meet the same faults
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value = "0",
+        help_heading = "For testing"
+    )]
+    seed: u64,
+    /// Which requests go wrong, and how; repeatable
+    ///
+    /// METHOD PATH:WHEN=WHAT[@WHICH]. In PATH, `*` stands for anything without a slash and `**` for
+    /// anything. WHEN is `before` or `after` the request has had its effect. WHAT is `lost` (the
+    /// connection is closed), `truncated` (in the middle of the answer), or a status, with `Retry-After`
+    /// behind a slash: `429/2`. WHICH are the requests that fit, counted from 1: `3`, `3-5`, `3-`.
+    #[arg(long = "fault", value_name = "RULE", help_heading = "For testing")]
+    faults: Vec<Rule>,
+    /// Append a line of JSON for every request to this file
+    #[arg(long, value_name = "FILE", help_heading = "For testing")]
+    request_log: Option<PathBuf>,
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|rate| (0.0..=1.0).contains(rate));
+    rate.ok_or_else(|| "a number from 0 to 1".to_owned())
 }
 
 fn token(text: &str) -> Result<SecretString, String> {
@@ -63,7 +95,15 @@ pub async fn run(context: &Context, args: ServeArgs) -> Result<ExitCode> {
         tokens: args.tokens,
         isolation: args.isolation,
     };
-    let faults = Faults::with_latency(args.latency.unwrap_or_default().0);
+    let mut faults = Faults::new(Plan {
+        latency: args.latency.unwrap_or_default().0,
+        fail: args.fail,
+        seed: args.seed,
+        rules: args.faults,
+    });
+    if let Some(path) = &args.request_log {
+        faults = faults.logged_to(path)?;
+    }
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
     let server = Server::bind(args.listen, &settings, Arc::new(faults)).await;

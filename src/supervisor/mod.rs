@@ -35,6 +35,7 @@ mod signal;
 mod spawn;
 mod store;
 mod stored;
+mod subscription;
 mod wire;
 
 #[cfg(target_os = "linux")]
@@ -63,6 +64,7 @@ pub use listen::{Bound, Listen, ListenError, token_from};
 pub use occupy::{Occupied, is_occupied, is_serving, occupy};
 pub use signal::name_of as signal_name;
 pub use stored::{clear_orphans, exec_in_service, kill_leftovers, stored_logs, stored_services};
+pub use subscription::ServiceEvent;
 pub use wire::{ServiceObject, Status};
 
 /// Runs the supervisor of the sandbox kept in `dir` until SIGTERM, SIGINT or a shutdown request. To be

@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 use super::{EngineError, Result, Sandbox};
 use crate::model::{NAME_RULE, Secrets, ServiceName, ServiceSpec};
 use crate::platforms::{LogLine, LogQuery};
-use crate::supervisor::{ServiceObject, Until};
+use crate::supervisor::{ServiceEvent, ServiceObject, Until};
 
 /// What was there before a definition was stored.
 pub struct Defined {
@@ -126,5 +126,10 @@ impl Sandbox {
     /// A service as soon as it has changed since its `seq` was `after`.
     pub async fn service_change(&self, name: &ServiceName, after: u64) -> Result<ServiceObject> {
         Ok(self.awake().await?.wait_change(name, after).await?)
+    }
+
+    /// Every service as it is, and then each change.
+    pub async fn events(&self) -> Result<mpsc::Receiver<ServiceEvent>> {
+        Ok(self.awake().await?.events().await?)
     }
 }

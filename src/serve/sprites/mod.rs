@@ -5,6 +5,7 @@
 
 mod checkpoints;
 mod exec;
+mod feed;
 mod files;
 mod manage;
 mod problem;

@@ -7,8 +7,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::json;
 
+use super::feed::Feed;
 use super::stream::{Gone, Lines};
-use crate::model::{Exit, ServiceName};
+use crate::model::{Exit, ServiceName, ServiceState};
 use crate::platforms::{LogLine, LogQuery};
 use crate::serve::engine::{EngineError, Sandbox};
 use crate::supervisor::{ServiceObject, Until};
@@ -69,10 +70,20 @@ impl Watching {
 
     /// Starts the service and tells for `duration` what it writes and whether it ends.
     pub(super) async fn start(&mut self, duration: Duration) {
-        let starting = self.sandbox.start_service(&self.name, Until::Executed);
-        let started = starting.await;
+        // From before the start on, so that no end is missed.
+        let events = self.sandbox.events().await;
+        let started = self
+            .sandbox
+            .start_service(&self.name, Until::Executed)
+            .await;
         // A client that has gone is not told any more.
-        let _ = self.tell(started, duration).await;
+        let _ = match events {
+            Ok(events) => {
+                let feed = Feed::new(events, self.name.clone());
+                self.tell(started, feed, duration).await
+            }
+            Err(error) => self.fail(&error).await,
+        };
     }
 
     /// The last line.
@@ -94,18 +105,19 @@ impl Watching {
     async fn tell(
         &mut self,
         started: Result<ServiceObject, EngineError>,
+        mut feed: Feed,
         duration: Duration,
     ) -> Result<(), Gone> {
-        let over = tokio::time::sleep(duration);
-        tokio::pin!(over);
-        let never = match started {
-            Ok(_) => None,
-            Err(error) if error.code == "start_failed" => Some(error),
-            Err(error) => return self.fail(&error).await,
+        let started = match started {
+            Ok(service) => self.executed(service).await,
+            Err(error) => Err(error),
         };
-        self.lines.event("started", json!({})).await?;
+        match started {
+            Err(error) if error.code != "start_failed" => return self.fail(&error).await,
+            _ => self.lines.event("started", json!({})).await?,
+        }
         let (sandbox, name) = (self.sandbox.clone(), self.name.clone());
-        if let Some(error) = never {
+        if let Err(error) = started {
             let service = sandbox.service(&name).await;
             // Of one that was executed and has ended, that is told below.
             if service.is_ok_and(|service| self.new_end(&service).is_none()) {
@@ -116,29 +128,42 @@ impl Watching {
         let Ok(mut log) = sandbox.logs(&name, &self.output(true)).await else {
             return Ok(());
         };
+        let over = tokio::time::sleep(duration);
+        tokio::pin!(over);
         let mut heard = 0;
-        let mut change = Box::pin(sandbox.service_change(&name, 0));
         loop {
             tokio::select! {
-                changed = &mut change => {
-                    // It is an error once somebody has removed the service.
-                    let Ok(service) = changed else {
-                        return Ok(());
-                    };
-                    change.set(sandbox.service_change(&name, service.seq));
-                    if let Some(exit) = self.new_end(&service) {
-                        self.end = Some(exit.at);
-                        self.tell_rest().await?;
-                        self.exit(exit.code).await?;
-                    }
-                }
+                biased;
+                Some(service) = feed.next() => self.tell_end(&service, &mut feed).await?,
                 Some(line) = log.recv() => {
                     heard += 1;
+                    // It may be one of the next process already.
+                    while let Some(service) = feed.waiting().filter(|_| heard > self.told) {
+                        self.tell_end(&service, &mut feed).await?;
+                    }
                     self.tell_line(heard, &line).await?;
                 }
                 () = &mut over => return Ok(()),
             }
         }
+    }
+
+    /// Waits while a service waits for what it needs.
+    async fn executed(&self, mut service: ServiceObject) -> Result<ServiceObject, EngineError> {
+        while service.pid.is_none() && service.fine_state() == ServiceState::Starting {
+            service = self.sandbox.service_change(&self.name, service.seq).await?;
+        }
+        Ok(service)
+    }
+
+    /// Tells that the process has ended, if it has and that was not told yet, after all that it wrote.
+    async fn tell_end(&mut self, service: &ServiceObject, feed: &mut Feed) -> Result<(), Gone> {
+        let Some(exit) = self.new_end(service) else {
+            return Ok(());
+        };
+        self.end = Some(exit.at);
+        self.tell_rest(&exit, feed).await?;
+        self.exit(exit.code).await
     }
 
     /// How the process has ended, if it has and that was not told yet.
@@ -160,15 +185,25 @@ impl Watching {
         }
     }
 
-    /// Tells what is in the log and was not told yet: all that an ended process wrote is there.
-    async fn tell_rest(&mut self) -> Result<(), Gone> {
+    /// Tells what an ended process wrote and was not told yet: all of it is in the log.
+    async fn tell_rest(&mut self, exit: &Exit, feed: &mut Feed) -> Result<(), Gone> {
         let Ok(mut log) = self.sandbox.logs(&self.name, &self.output(false)).await else {
             return Ok(());
         };
-        let mut heard = 0;
+        let mut lines = Vec::new();
         while let Some(line) = log.recv().await {
-            heard += 1;
-            self.tell_line(heard, &line).await?;
+            lines.push(line);
+        }
+        // Asked after the log was read: what the next process wrote is not taken for this one's.
+        let next = match self.sandbox.service(&self.name).await {
+            Ok(now) => feed.next_start(exit.at, &now).await,
+            Err(_) => None,
+        };
+        for (number, line) in (1..).zip(&lines) {
+            if next.is_some_and(|start| line.at >= start) {
+                break;
+            }
+            self.tell_line(number, line).await?;
         }
         Ok(())
     }

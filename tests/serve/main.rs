@@ -1,0 +1,9 @@
+//! `gabion serve`, asked over HTTP as clients of the platforms ask: real sandboxes, real processes.
+
+mod accounts;
+mod exec;
+mod faults;
+mod files;
+mod rig;
+mod services;
+mod streams;
