@@ -233,6 +233,30 @@ fn what_runs_something_else_is_replaced() {
 }
 
 #[test]
+fn where_a_definition_is_fixed_while_it_runs_every_change_is_a_restart() {
+    let old = desired(shop());
+    let mut stack = shop();
+    stack["data"]["services"]["redis"]["description"] = "the cache".into();
+    let wanted = desired(stack);
+    let ids = |observed: &Observed| -> Vec<String> {
+        let plan = plan(&wanted, observed);
+        plan.actions.iter().map(|action| action.id()).collect()
+    };
+    let mut observed = as_wanted(&old);
+    assert_eq!(ids(&observed), ["data/redis:upsert"]);
+    let redis = service(&mut observed, "data/redis");
+    redis.definition = Definition::Fixed(redis.spec().unwrap().clone());
+    assert_eq!(
+        ids(&observed),
+        ["data/redis:stop", "data/redis:upsert", "data/redis:start"]
+    );
+    let mut same = as_wanted(&wanted);
+    let redis = service(&mut same, "data/redis");
+    redis.definition = Definition::Fixed(redis.spec().unwrap().clone());
+    assert_eq!(ids(&same), Vec::<String>::new());
+}
+
+#[test]
 fn a_sandbox_that_is_down() {
     let wanted = desired(shop());
     let mut observed = as_wanted(&wanted);

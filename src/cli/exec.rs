@@ -1,12 +1,15 @@
 //! `gabion exec ADDRESS -- CMD`: run a command where the services run, or as one of them runs.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
+
+use tokio::sync::watch;
 
 use super::context::Context;
 use super::error::{Error, Result};
 use super::terminal::Raw;
-use crate::model::{Address, Definition, Secrets, ServiceAddress};
-use crate::platforms::{Act, PlatformError, Result as PlatformResult, Streams};
+use crate::model::{Address, Secrets, ServiceAddress};
+use crate::platforms::{Act, PlatformError, Result as PlatformResult, Streams, TerminalSize};
 
 /// As shells say it.
 const NOT_EXECUTED: u8 = 127;
@@ -50,12 +53,18 @@ pub async fn run(context: &Context, args: &ExecArgs) -> Result<ExitCode> {
     }
     let platform = platforms.of(sandbox)?;
     let ran = match &args.address {
-        Address::Sandbox(sandbox) => platform.exec(sandbox, &args.command, &loaded.secrets).await,
+        Address::Sandbox(sandbox) => {
+            let streams = streams(None);
+            platform
+                .exec(sandbox, &args.command, &loaded.secrets, streams)
+                .await
+        }
         Address::Service(service) => {
             let definition = observed
                 .known(sandbox)
                 .and_then(|there| there.services.get(&service.service));
-            let container = definition.is_some_and(|there| in_container(&there.definition));
+            let container =
+                definition.is_some_and(|there| there.spec().is_some_and(|spec| spec.container));
             in_service(platform, service, container, args, &loaded.secrets).await
         }
     };
@@ -69,10 +78,6 @@ pub async fn run(context: &Context, args: &ExecArgs) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::try_from(code & 0xff).unwrap_or(u8::MAX)))
 }
 
-fn in_container(definition: &Definition) -> bool {
-    matches!(definition, Definition::Echo(spec) if spec.container)
-}
-
 /// Hands over the terminal only to a command in a container: any other one has it anyway.
 async fn in_service(
     platform: &dyn Act,
@@ -83,13 +88,22 @@ async fn in_service(
 ) -> PlatformResult<i32> {
     let raw = if container { Raw::new() } else { None };
     let size = raw.as_ref().map(Raw::size).transpose();
-    let streams = Streams {
-        stdin: Box::new(tokio::io::stdin()),
-        stdout: Box::new(tokio::io::stdout()),
-        stderr: Box::new(tokio::io::stderr()),
-        terminal: size.map_err(|error| PlatformError::new(error.to_string()))?,
-    };
+    let streams = streams(size.map_err(|error| PlatformError::new(error.to_string()))?);
     platform
         .exec_in_service(service, &args.command, secrets, streams)
         .await
+}
+
+/// This process's own. Whoever sits at a terminal that is not handed over types nothing for the command.
+fn streams(terminal: Option<watch::Receiver<TerminalSize>>) -> Streams {
+    let silent = terminal.is_none() && std::io::stdin().is_terminal();
+    Streams {
+        stdin: match silent {
+            true => Box::new(tokio::io::empty()),
+            false => Box::new(tokio::io::stdin()),
+        },
+        stdout: Box::new(tokio::io::stdout()),
+        stderr: Box::new(tokio::io::stderr()),
+        terminal,
+    }
 }

@@ -25,6 +25,8 @@ enum Network {
 #[derive(Default)]
 pub(super) struct Ports {
     taken: HashMap<(Network, u16), (String, Span)>,
+    /// Who has the public URL of a sandbox, by the place of the sandbox's key.
+    public: HashMap<NodeId, (String, Span)>,
 }
 
 impl Ports {
@@ -40,6 +42,7 @@ impl Ports {
         tree: &Tree<'_>,
         sink: &mut Sink,
     ) {
+        self.publish(home, address, service, tree, sink);
         if home.stopped || entry.stopped {
             return;
         }
@@ -48,7 +51,7 @@ impl Ports {
             Some(kind) => Network::Shared(kind.kind),
             None => Network::Own(home.key.at),
         };
-        for (port, at, probed) in ports(service) {
+        for (port, at, again) in ports(service) {
             let span = tree.span(at);
             let Some((owner, first)) = self.taken.get(&(network, port)) else {
                 self.taken
@@ -56,7 +59,7 @@ impl Ports {
                 continue;
             };
             let own = owner == address;
-            if own && probed {
+            if own && again {
                 continue;
             }
             let message = if own {
@@ -82,7 +85,32 @@ impl Ports {
     }
 }
 
-/// A service's ports with their places; whether one is only the port of its health check.
+impl Ports {
+    /// Gives a service the public URL of its sandbox, if it wants it. Also a stopped one keeps it.
+    fn publish(
+        &mut self,
+        home: &Home<'_>,
+        address: &str,
+        service: &Service,
+        tree: &Tree<'_>,
+        sink: &mut Sink,
+    ) {
+        let Some((_, at)) = service.http_port.get() else {
+            return;
+        };
+        let span = tree.span(at);
+        let Some((owner, first)) = self.public.get(&home.key.at) else {
+            self.public.insert(home.key.at, (address.to_owned(), span));
+            return;
+        };
+        let message = format!("`{address}` and `{owner}` both have an `http_port`");
+        let draft = Draft::error(codes::PORT_CLASH, span, message).label("second");
+        let draft = draft.related(*first, format!("first, by `{owner}`"));
+        sink.push(draft.help("a sandbox has one public URL, which leads to one service"));
+    }
+}
+
+/// A service's ports with their places; whether one may be another of them once more.
 fn ports(service: &Service) -> Vec<(u16, NodeId, bool)> {
     let listed = service.ports.value.iter().flat_map(|list| &list.0);
     let listed = listed
@@ -98,12 +126,16 @@ fn ports(service: &Service) -> Vec<(u16, NodeId, bool)> {
         });
     let http = health.and_then(|health| health.http.value.as_ref()?.port.get());
     let all = listed
+        .chain(probed(service.http_port.get()))
         .chain(probed(service.health_port.get()))
         .chain(probed(tcp))
         .chain(probed(http));
     let number = |(port, at, probed): (&Port, _, _)| Some((port_number(port)?, at, probed));
     all.filter_map(number).collect()
 }
+
+/// No value that a table names is longer.
+const LONGEST_WORD: usize = 16;
 
 /// What is checked against a platform's table.
 struct Used<'a> {
@@ -126,26 +158,39 @@ impl Used<'_> {
                 continue;
             }
             self.field(name, tree.span(*key), only.is_some(), sink);
-            if let ("isolation" | "vscode", Some(value)) = (name, tree.text(*value)) {
-                // Some can do one value and not the other.
-                let wish = format!("{name}: {value}");
-                self.field(&wish, tree.span(*key), only.is_some(), sink);
-            }
+            self.value(name, *key, *value, only.is_some(), tree, sink);
             if name == "health_port" {
                 // Short for a health check, so it needs what that needs.
                 for long in ["health", "health.tcp"] {
                     self.field(long, tree.span(*key), false, sink);
                 }
             }
-            if let "health" | "limits" | "checkpoint" = name {
+            if let "health" | "limits" | "checkpoint" | "restart" | "stop" = name {
                 for (inner, value) in tree.entries(*value) {
                     let inner_name = tree.text(*inner).unwrap_or_default();
                     if !is_off(tree, inner_name, *value) {
                         let name = format!("{name}.{inner_name}");
                         self.field(&name, tree.span(*inner), only.is_some(), sink);
+                        self.value(&name, *inner, *value, only.is_some(), tree, sink);
                     }
                 }
             }
+        }
+    }
+
+    /// Some can do one value of a field and not another: `isolation: strict`.
+    fn value(
+        &self,
+        name: &str,
+        key: NodeId,
+        value: NodeId,
+        default: bool,
+        tree: &Tree<'_>,
+        sink: &mut Sink,
+    ) {
+        let word = tree.text(value).filter(|word| word.len() <= LONGEST_WORD);
+        if let Some(word) = word {
+            self.field(&format!("{name}: {word}"), tree.span(key), default, sink);
         }
     }
 
@@ -176,7 +221,7 @@ fn is_off(tree: &Tree<'_>, name: &str, value: NodeId) -> bool {
         || matches!(
             (name, tree.text(value)),
             (
-                "container" | "protect" | "vscode" | "tty" | "stdin_open" | "freeze",
+                "container" | "protect" | "vscode" | "public" | "tty" | "stdin_open" | "freeze",
                 Some("false" | "False" | "FALSE")
             ) | ("isolation", Some("auto"))
                 | ("state", Some("running"))

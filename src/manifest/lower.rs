@@ -315,6 +315,7 @@ impl Lower<'_, '_> {
             writable,
             checkpoint,
             vscode: matches!(vscode, Some(Either::Short(flag)) if flag.0),
+            public: sandbox.public.value.as_ref().is_some_and(|flag| flag.0),
             needs: needs(who, &sandbox.needs, &mut all.graph, self.tree, self.sink),
             protect: sandbox.protect.value.as_ref().is_some_and(|flag| flag.0),
             state: sandbox.state.value.unwrap_or_default(),

@@ -37,6 +37,7 @@ impl Parts<'_, '_> {
         let service = self.service;
         let program = self.program();
         let ports = self.ports();
+        let http_port = self.port(&self.service.http_port);
         let health = self.health();
         self.container();
         self.task_fields();
@@ -54,6 +55,7 @@ impl Parts<'_, '_> {
         spec.tty = service.tty.value.as_ref().is_some_and(|flag| flag.0);
         spec.stdin_open = service.stdin_open.value.as_ref().is_some_and(|flag| flag.0);
         spec.ports = ports;
+        spec.http_port = http_port;
         spec.health = health;
         spec.container = service.container.value.as_ref().is_some_and(|flag| flag.0);
         spec.image = service.image.value.clone();

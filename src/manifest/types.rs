@@ -124,6 +124,8 @@ pub(super) struct Sandbox {
     /// An editor server: `true` for the platform's own, or a command, which becomes a service called
     /// `vscode`. Default: none.
     pub vscode: Field<Either<Flag, VscodeRule>>,
+    /// Whether its public URL can be opened by anybody. Default: only with the account's token.
+    pub public: Field<Flag>,
     /// What has to be ready before anything in it starts: a sandbox, or `sandbox/service`.
     pub needs: Field<List<Either<String, NeedRule>>>,
     /// Whether deleting it is refused.
@@ -166,6 +168,9 @@ pub(super) struct Service {
     pub stdin_open: Field<Flag>,
     /// TCP ports that it listens on.
     pub ports: Field<List<Port>>,
+    /// The port that the sandbox's public URL leads to; one service of a sandbox can have it. On this
+    /// machine, a port like those in `ports`.
+    pub http_port: Field<Port>,
     /// Short for `health: { tcp: PORT }`.
     pub health_port: Field<Port>,
     /// How it is found out that it is ready. Without, it is ready once it was started.

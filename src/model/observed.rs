@@ -79,6 +79,8 @@ pub enum Isolation {
 pub enum Definition {
     /// The platform echoes it whole.
     Echo(Arc<ServiceSpec>),
+    /// As [`Definition::Echo`], on a platform that cannot store another one while this one runs.
+    Fixed(Arc<ServiceSpec>),
     /// Nothing is known: an upsert is planned.
     Unknown,
 }
@@ -140,7 +142,7 @@ impl ObservedService {
     /// The echoed definition, if there is one.
     pub fn spec(&self) -> Option<&Arc<ServiceSpec>> {
         match &self.definition {
-            Definition::Echo(spec) => Some(spec),
+            Definition::Echo(spec) | Definition::Fixed(spec) => Some(spec),
             Definition::Unknown => None,
         }
     }

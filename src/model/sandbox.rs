@@ -65,6 +65,9 @@ pub struct SandboxSpec {
     /// own is a service.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub vscode: bool,
+    /// Whether its public URL can be opened by anybody.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub public: bool,
     /// What must be ready before anything in this sandbox starts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<Need>,
@@ -97,6 +100,7 @@ impl Default for SandboxSpec {
             writable: Vec::new(),
             checkpoint: CheckpointSettings::default(),
             vscode: false,
+            public: false,
             needs: Vec::new(),
             protect: false,
             state: SandboxGoal::default(),

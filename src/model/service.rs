@@ -44,6 +44,9 @@ pub struct ServiceSpec {
     /// TCP ports it listens on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<u16>,
+    /// The port that the sandbox's public URL leads to; one service of a sandbox has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_port: Option<u16>,
     /// How readiness is found out. `None`: ready once its program was executed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
@@ -87,6 +90,7 @@ impl ServiceSpec {
             tty: false,
             stdin_open: false,
             ports: Vec::new(),
+            http_port: None,
             health: None,
             needs: Vec::new(),
             container: false,
@@ -99,11 +103,13 @@ impl ServiceSpec {
         }
     }
 
-    /// Every port it takes: the declared ones and the one its probe connects to.
+    /// Every port it takes: the declared ones, the public one, and the one its probe connects to.
     pub fn all_ports(&self) -> impl Iterator<Item = u16> {
         let probed = self.health.as_ref().and_then(|health| health.probe.port());
-        let declared = self.ports.iter().copied();
-        declared.chain(probed.filter(|port| !self.ports.contains(port)))
+        let public = self.http_port.filter(|port| !self.ports.contains(port));
+        let known = move |port: &u16| public == Some(*port) || self.ports.contains(port);
+        let declared = self.ports.iter().copied().chain(public);
+        declared.chain(probed.filter(move |port| !known(port)))
     }
 
     /// Whether a live process of `self` must be replaced to become `other`. Fields that only the

@@ -91,16 +91,17 @@ impl<'a> Unit<'a> {
     }
 
     pub fn difference(&self) -> Difference {
-        match (self.wanted, self.found.map(|found| &found.definition)) {
-            (None, _) | (_, None) => Difference::NotBoth,
-            (_, Some(Definition::Unknown)) => Difference::Unknown,
-            (Some(new), Some(Definition::Echo(old))) if Arc::ptr_eq(new, old) || new == old => {
+        let (Some(new), Some(found)) = (self.wanted, self.found) else {
+            return Difference::NotBoth;
+        };
+        match &found.definition {
+            Definition::Unknown => Difference::Unknown,
+            Definition::Echo(old) | Definition::Fixed(old) if Arc::ptr_eq(new, old) => {
                 Difference::Same
             }
-            (Some(new), Some(Definition::Echo(old))) if old.needs_new_process(new) => {
-                Difference::Process
-            }
-            _ => Difference::InPlace,
+            Definition::Echo(old) | Definition::Fixed(old) if new == old => Difference::Same,
+            Definition::Echo(old) if !old.needs_new_process(new) => Difference::InPlace,
+            Definition::Echo(_) | Definition::Fixed(_) => Difference::Process,
         }
     }
 

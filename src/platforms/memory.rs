@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
-use super::{Act, ForkOptions, LogLine, LogQuery, Observe, PlatformError, Progress, Result};
+use super::{
+    Act, ForkOptions, LogLine, LogQuery, Observe, PlatformError, Progress, Result, Streams,
+};
 use crate::model::{
     Address, Capabilities, Checkpoint, Forked, Listing, Observed, ObservedSandbox, Restored,
     SandboxName, SandboxSpec, SandboxState, Secrets, ServiceAddress, ServiceKind, ServiceName,
@@ -572,7 +574,13 @@ impl Act for Memory {
         })
     }
 
-    async fn exec(&self, sandbox: &SandboxName, _: &[String], _: &Secrets) -> Result<i32> {
+    async fn exec(
+        &self,
+        sandbox: &SandboxName,
+        _: &[String],
+        _: &Secrets,
+        _: Streams,
+    ) -> Result<i32> {
         let up = self
             .lock()
             .observed

@@ -276,9 +276,15 @@ pub trait Act: Observe {
         Ok(())
     }
 
-    /// Runs a command in a sandbox with this process's own standard streams and terminal, and
-    /// returns its exit code (128 + signal number if it was killed).
-    async fn exec(&self, sandbox: &SandboxName, argv: &[String], secrets: &Secrets) -> Result<i32>;
+    /// Runs a command in a sandbox and returns its exit code (128 + signal number if it was killed). On
+    /// this machine it gets this process's own standard streams and terminal, elsewhere `streams`.
+    async fn exec(
+        &self,
+        sandbox: &SandboxName,
+        argv: &[String],
+        secrets: &Secrets,
+        streams: Streams,
+    ) -> Result<i32>;
 
     /// Runs a command as a service would run it: with its user, environment and folder, and in its
     /// container if it has one. Where the command does not get this process's own streams, it gets

@@ -9,7 +9,7 @@ use crate::supervisor::{LimitSupport, limit_support};
 type Exception = (Scope, &'static str, Support, &'static str);
 
 /// What holds on every machine.
-const ALWAYS: [Exception; 6] = [
+const ALWAYS: [Exception; 7] = [
     (
         Scope::Sandbox,
         "name",
@@ -39,6 +39,12 @@ const ALWAYS: [Exception; 6] = [
         "vscode: true",
         Support::Unsupported,
         "name the program: `vscode: { command: …, port: … }`",
+    ),
+    (
+        Scope::Sandbox,
+        "public",
+        Support::Unsupported,
+        "a local sandbox is reached over this machine's own addresses",
     ),
     (
         Scope::Sandbox,

@@ -481,7 +481,13 @@ impl Act for Local {
         sent.map_err(refused).map(drop)
     }
 
-    async fn exec(&self, sandbox: &SandboxName, argv: &[String], secrets: &Secrets) -> Result<i32> {
+    async fn exec(
+        &self,
+        sandbox: &SandboxName,
+        argv: &[String],
+        secrets: &Secrets,
+        _: Streams,
+    ) -> Result<i32> {
         let folder = self.folder(sandbox);
         let spec = folder.read_spec(&self.stack)?;
         let spec = spec.ok_or_else(|| {
