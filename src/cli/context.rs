@@ -9,7 +9,7 @@ use super::error::{Error, Result};
 use super::{ColorWhen, Global};
 use crate::apply::Journal;
 use crate::manifest::{self, Loaded, PlatformConfig};
-use crate::model::{Desired, Hindrance, Observed, Scope};
+use crate::model::{Desired, Hindrance, Observed, Scope, Secrets};
 use crate::platforms::cloud::http::Connections;
 use crate::platforms::cloud::settings::Settings;
 use crate::platforms::{self, Opening, Platforms, local};
@@ -235,14 +235,56 @@ impl Context {
         }
     }
 
+    /// The platforms that there is access to: those of the manifest if there is one, and those whose
+    /// token is in the environment. It is an error if `asked` is not among them.
+    pub fn all_platforms(&self, asked: Option<&str>) -> Result<Platforms> {
+        let loaded = match self.files() {
+            Ok(files) => Some(self.load_files(files)),
+            // Nothing is asked of a manifest here.
+            Err(_) if self.global.files.is_empty() => None,
+            Err(error) => return Err(error),
+        };
+        let none = (BTreeMap::new(), Secrets::default());
+        let (mut configs, secrets) = match loaded {
+            Some(loaded) => (loaded.platforms, loaded.secrets),
+            None => none,
+        };
+        for kind in platforms::capabilities() {
+            if !configs.values().any(|config| config.kind == kind.kind) {
+                configs.insert(kind.kind.to_owned(), PlatformConfig::of_kind(kind.kind));
+            }
+        }
+        for (name, config) in &mut configs {
+            config.used = asked.is_some_and(|asked| asked == name || asked == config.kind);
+        }
+        if let Some(asked) = asked
+            && !configs.values().any(|config| config.used)
+        {
+            return Err(Error::Usage {
+                message: format!("there is no platform `{asked}`"),
+                hint: Some("gabion platforms lists them".to_owned()),
+            });
+        }
+        self.open_platforms(&configs, &secrets, "")
+    }
+
     /// The platforms that the manifest names, opened for its stack.
     pub fn platforms(&self, loaded: &Loaded, stack: &str) -> Result<Platforms> {
+        self.open_platforms(&loaded.platforms, &loaded.secrets, stack)
+    }
+
+    fn open_platforms(
+        &self,
+        configs: &BTreeMap<String, PlatformConfig>,
+        secrets: &Secrets,
+        stack: &str,
+    ) -> Result<Platforms> {
         let home = self.home()?;
         let program = std::env::current_exe()?;
         let var = |name: &str| std::env::var(name).ok();
         // What is there on this machine can be seen without an entry.
         let local = PlatformConfig::local();
-        let mut configs = loaded.platforms.iter().collect::<BTreeMap<_, _>>();
+        let mut configs = configs.iter().collect::<BTreeMap<_, _>>();
         let local_name = local.kind.clone();
         configs.entry(&local_name).or_insert(&local);
         let mut opened = Platforms::default();
@@ -250,7 +292,7 @@ impl Context {
             let settings = Settings {
                 name,
                 config,
-                secrets: &loaded.secrets,
+                secrets,
                 var: &var,
                 connections: &self.connections,
             };
@@ -383,6 +425,40 @@ pub fn print(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
     Ok(stdout.flush()?)
+}
+
+/// Writes a value to stdout as JSON.
+pub fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value);
+    let text = text.map_err(|error| Error::failed(error.to_string()))?;
+    print(&format!("{text}\n"))
+}
+
+/// Rows under a heading, in columns.
+pub fn table<const N: usize>(
+    color: bool,
+    heading: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> String {
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    table.set_header(heading);
+    for row in rows {
+        table.add_row(row);
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    let mut out = String::new();
+    for (index, line) in table.to_string().lines().enumerate() {
+        let line = line.trim_end();
+        match index {
+            0 => out.push_str(&paint(color, anstyle::Style::new().bold(), line)),
+            _ => out.push_str(line),
+        }
+        out.push('\n');
+    }
+    out
 }
 
 /// A path as people would write it here: relative where that is shorter.

@@ -2,10 +2,11 @@
 
 use std::process::ExitCode;
 
-use super::checkpoint::{Target, names, print_json};
-use super::context::{Context, print, say};
+use super::checkpoint::{find, names};
+use super::context::{Context, print, print_json, say};
 use super::error::Result;
 use super::run::LockArgs;
+use super::target::Target;
 use crate::model::{SandboxName, human_size};
 use crate::platforms::ForkOptions;
 
@@ -42,7 +43,7 @@ pub async fn run(context: &Context, args: &ForkArgs) -> Result<ExitCode> {
     let lock = Some(("gabion fork", args.lock.lock_timeout));
     let target = Target::open(context, &args.sandbox, lock).await?;
     let from = match &args.from {
-        Some(text) => Some(target.find(text).await?.id),
+        Some(text) => Some(find(&target, text).await?.id),
         None => None,
     };
     let options = ForkOptions {

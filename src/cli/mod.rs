@@ -9,6 +9,7 @@ mod checkpoint;
 mod completions;
 mod context;
 mod control;
+mod cp;
 mod destroy;
 mod error;
 mod exec;
@@ -20,16 +21,21 @@ mod logs;
 mod plan;
 mod plan_file;
 mod platforms;
+mod ports;
 mod progress;
 mod run;
+mod sandboxes;
 mod schema;
 mod send;
 mod serve;
+mod show;
 mod status;
 mod supervise;
+mod target;
 mod terminal;
 mod upgrade;
 mod validate;
+mod variables;
 mod watch;
 mod watch_lines;
 
@@ -143,6 +149,14 @@ enum Command {
     Watch(watch::WatchArgs),
     /// Show the state of every service
     Status(status::StatusArgs),
+    /// Show everything that is known of a sandbox or service
+    Show(show::ShowArgs),
+    /// List what exists on the platforms, ours or not
+    Sandboxes(sandboxes::SandboxesArgs),
+    /// Show where services are reached
+    Ports(ports::PortsArgs),
+    /// Print the URL of a service
+    Url(ports::UrlArgs),
     /// Show what services wrote
     Logs(logs::LogsArgs),
     /// Run a command in a sandbox
@@ -157,6 +171,18 @@ enum Command {
     Send(send::SendArgs),
     /// Send a signal to a running service
     Signal(send::SignalArgs),
+    /// Copy files in and out of sandboxes
+    Cp(cp::CpArgs),
+    /// Make a port of a sandbox reachable from outside
+    Expose(ports::ExposeArgs),
+    /// End that
+    Unexpose(ports::UnexposeArgs),
+    /// Open the platform's editor on a sandbox
+    Vscode(ports::VscodeArgs),
+    /// List, set and remove variables of a sandbox
+    Env(variables::EnvArgs),
+    /// List, set and remove secrets of a sandbox
+    Secret(variables::SecretArgs),
     /// Let this gabion supervise a sandbox that another version has started
     Upgrade(upgrade::UpgradeArgs),
     /// Keep what a sandbox is, and bring it back
@@ -180,8 +206,11 @@ enum Command {
 
 impl Command {
     fn changes_something(&self) -> bool {
-        if let Self::Checkpoint(args) = self {
-            return args.changes_something();
+        match self {
+            Self::Checkpoint(args) => return args.changes_something(),
+            Self::Env(args) => return args.changes_something(),
+            Self::Secret(args) => return args.changes_something(),
+            _ => {}
         }
         matches!(
             self,
@@ -192,6 +221,10 @@ impl Command {
                 | Self::Restart(_)
                 | Self::Send(_)
                 | Self::Signal(_)
+                | Self::Cp(_)
+                | Self::Expose(_)
+                | Self::Unexpose(_)
+                | Self::Vscode(_)
                 | Self::Upgrade(_)
                 | Self::Fork(_)
                 | Self::Destroy(_)
@@ -236,6 +269,16 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
         Command::Apply(args) => context.block_on(apply::run(context, &args)),
         Command::Watch(args) => context.block_on(watch::run(context, &args)),
         Command::Status(args) => context.block_on(status::run(context, &args)),
+        Command::Show(args) => context.block_on(show::run(context, &args)),
+        Command::Sandboxes(args) => context.block_on(sandboxes::run(context, &args)),
+        Command::Ports(args) => context.block_on(ports::ports(context, &args)),
+        Command::Url(args) => context.block_on(ports::url(context, &args)),
+        Command::Cp(args) => context.block_on(cp::run(context, &args)),
+        Command::Expose(args) => context.block_on(ports::expose(context, &args)),
+        Command::Unexpose(args) => context.block_on(ports::unexpose(context, &args)),
+        Command::Vscode(args) => context.block_on(ports::vscode(context, &args)),
+        Command::Env(args) => context.block_on(variables::env(context, &args)),
+        Command::Secret(args) => context.block_on(variables::secret(context, &args)),
         Command::Logs(args) => context.block_on(logs::run(context, &args)),
         Command::Exec(args) => context.block_on(exec::run(context, &args)),
         Command::Start(args) => context.block_on(control::start(context, &args)),

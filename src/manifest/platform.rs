@@ -28,10 +28,11 @@ pub struct PlatformConfig {
 impl PlatformConfig {
     /// The entry that `local` has without one.
     pub fn local() -> Self {
-        Self::bare("local")
+        Self::of_kind("local")
     }
 
-    fn bare(kind: &str) -> Self {
+    /// An entry of nothing but its kind.
+    pub fn of_kind(kind: &str) -> Self {
         Self {
             kind: kind.to_owned(),
             used: false,
@@ -94,7 +95,7 @@ pub(super) fn platforms<'m>(
     let mut declared = HashMap::new();
     for (key, field) in manifest.platforms.value.iter().flat_map(|dict| &dict.0) {
         let at = tree.span(key.at);
-        let mut config = PlatformConfig::bare("");
+        let mut config = PlatformConfig::of_kind("");
         let mut found = None;
         let mut silent = field.bad;
         for (setting, value) in field.value.iter().flat_map(|platform| &platform.0.0) {
@@ -221,7 +222,7 @@ impl Platforms<'_> {
             .collect();
         for name in self.used.borrow().iter() {
             all.entry(name.clone())
-                .or_insert_with(|| PlatformConfig::bare(name))
+                .or_insert_with(|| PlatformConfig::of_kind(name))
                 .used = true;
         }
         all

@@ -463,6 +463,12 @@ impl Platforms {
         Ok(())
     }
 
+    /// Every platform that is open, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &dyn Act)> {
+        let all = self.by_name.iter();
+        all.map(|(name, platform)| (name.as_str(), platform.as_ref()))
+    }
+
     /// The platform that `sandbox` lives on.
     pub fn of(&self, sandbox: &SandboxName) -> Result<&dyn Act> {
         let name = self.placement.get(sandbox);

@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::{Target, print_json, shown};
-use crate::cli::context::{Context, print};
+use super::shown;
+use crate::cli::context::{Context, print, print_json};
 use crate::cli::error::Result;
 use crate::cli::run::LockArgs;
+use crate::cli::target::Target;
 use crate::model::{SandboxName, human_size, show_duration};
 
 #[derive(clap::Args)]

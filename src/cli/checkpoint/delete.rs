@@ -2,10 +2,11 @@
 
 use std::process::ExitCode;
 
-use super::{Target, shown};
+use super::{find, shown};
 use crate::cli::context::{Context, print};
 use crate::cli::error::Result;
 use crate::cli::run::LockArgs;
+use crate::cli::target::Target;
 use crate::model::SandboxName;
 
 #[derive(clap::Args)]
@@ -29,7 +30,7 @@ pub async fn run(context: &Context, args: &DeleteArgs) -> Result<ExitCode> {
     // All are found before the first is removed.
     let mut found = Vec::new();
     for text in &args.checkpoints {
-        found.push(target.find(text).await?);
+        found.push(find(&target, text).await?);
     }
     let platform = target.platform()?;
     for checkpoint in found {

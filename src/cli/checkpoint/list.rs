@@ -2,12 +2,11 @@
 
 use std::process::ExitCode;
 
-use comfy_table::{Table, presets};
-
-use super::{Target, names, print_json};
-use crate::cli::context::{Context, paint, print};
+use super::names;
+use crate::cli::context::{self, Context, print, print_json};
 use crate::cli::error::Result;
 use crate::cli::progress::printable;
+use crate::cli::target::Target;
 use crate::model::{Checkpoint, SandboxName, human_size};
 
 #[derive(clap::Args)]
@@ -40,39 +39,21 @@ pub async fn run(context: &Context, args: &ListArgs) -> Result<ExitCode> {
 }
 
 fn table(listed: &[Checkpoint], context: &Context) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(["ID", "NAME", "MADE", "SIZE", "RUNNING"]);
-    for checkpoint in listed {
+    let rows = listed.iter().map(|checkpoint| {
         let running = match checkpoint.running.is_empty() {
             true => "–".to_owned(),
             false => names(&checkpoint.running),
         };
         let name = checkpoint.name.as_deref().unwrap_or("–");
         let made = checkpoint.created_at.to_zoned(jiff::tz::TimeZone::system());
-        table.add_row([
+        [
             checkpoint.id.clone(),
             printable(name),
             made.strftime("%Y-%m-%d %H:%M:%S").to_string(),
             human_size(checkpoint.size_bytes),
             running,
-        ]);
-    }
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
-    }
-    let mut out = String::new();
-    for (index, line) in table.to_string().lines().enumerate() {
-        let line = line.trim_end();
-        match index {
-            0 => out.push_str(&paint(
-                context.color_stdout,
-                anstyle::Style::new().bold(),
-                line,
-            )),
-            _ => out.push_str(line),
-        }
-        out.push('\n');
-    }
-    out
+        ]
+    });
+    let heading = ["ID", "NAME", "MADE", "SIZE", "RUNNING"];
+    context::table(context.color_stdout, heading, rows)
 }

@@ -10,10 +10,8 @@ use std::process::ExitCode;
 
 use super::context::Context;
 use super::error::{Error, Result};
-use crate::apply::StackLock;
-use crate::manifest::Loaded;
-use crate::model::{Checkpoint, HumanDuration, SandboxName};
-use crate::platforms::{Act, Platforms};
+use super::target::Target;
+use crate::model::Checkpoint;
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -62,80 +60,30 @@ pub async fn run(context: &Context, args: &CheckpointArgs) -> Result<ExitCode> {
     }
 }
 
-/// A sandbox that is there, with what it takes to act on it.
-pub struct Target {
-    pub loaded: Loaded,
-    pub platforms: Platforms,
-    pub sandbox: SandboxName,
-    /// Its folder, if the manifest's author has named one.
-    pub workspace: Option<std::path::PathBuf>,
-    _lock: Option<StackLock>,
-}
-
-impl Target {
-    /// Finds `sandbox`; with the stack's lock if something is to be changed.
-    pub async fn open(
-        context: &Context,
-        sandbox: &SandboxName,
-        lock: Option<(&str, HumanDuration)>,
-    ) -> Result<Self> {
-        let (loaded, desired) = context.load_stack()?;
-        let lock = match lock {
-            Some((command, timeout)) => {
-                Some(super::run::lock(context, &desired.stack, command, timeout).await?)
-            }
-            None => None,
-        };
-        let mut platforms = context.platforms(&loaded, &desired.stack)?;
-        let observed = context.observe(&mut platforms, &desired).await?;
-        super::address::resolve(&[sandbox.clone().into()], &desired, &observed)?;
-        if !observed.sandboxes.contains_key(sandbox) {
-            return Err(Error::Failed {
-                message: format!("sandbox `{sandbox}` is not there yet"),
-                hint: Some("gabion apply makes it".to_owned()),
-            });
-        }
-        let workspace = observed
-            .known(sandbox)
-            .and_then(|it| it.spec.workspace.clone());
-        Ok(Self {
-            loaded,
-            platforms,
-            sandbox: sandbox.clone(),
-            workspace,
-            _lock: lock,
-        })
-    }
-
-    pub fn platform(&self) -> Result<&dyn Act> {
-        Ok(self.platforms.of(&self.sandbox)?)
-    }
-
-    /// The checkpoint that is meant by an id or a name.
-    pub async fn find(&self, text: &str) -> Result<Checkpoint> {
-        let all = self.platform()?.checkpoints(&self.sandbox).await?;
-        let sandbox = &self.sandbox;
-        let named = |checkpoint: &&Checkpoint| {
-            checkpoint.id == text || checkpoint.name.as_deref() == Some(text)
-        };
-        let found: Vec<_> = all.iter().filter(named).collect();
-        match found[..] {
-            [one] => Ok(one.clone()),
-            [] => Err(Error::Usage {
-                message: format!("sandbox `{sandbox}` has no checkpoint `{text}`"),
-                hint: Some(format!("gabion checkpoint list {sandbox}")),
-            }),
-            _ => {
-                let ids: Vec<_> = found
-                    .iter()
-                    .map(|checkpoint| checkpoint.id.as_str())
-                    .collect();
-                let number = ids.len();
-                Err(Error::Usage {
-                    message: format!("{number} checkpoints of `{sandbox}` are called `{text}`"),
-                    hint: Some(format!("name one by its id: {}", ids.join(", "))),
-                })
-            }
+/// The checkpoint that is meant by an id or a name.
+pub async fn find(target: &Target, text: &str) -> Result<Checkpoint> {
+    let all = target.platform()?.checkpoints(&target.sandbox).await?;
+    let sandbox = &target.sandbox;
+    let named = |checkpoint: &&Checkpoint| {
+        checkpoint.id == text || checkpoint.name.as_deref() == Some(text)
+    };
+    let found: Vec<_> = all.iter().filter(named).collect();
+    match found[..] {
+        [one] => Ok(one.clone()),
+        [] => Err(Error::Usage {
+            message: format!("sandbox `{sandbox}` has no checkpoint `{text}`"),
+            hint: Some(format!("gabion checkpoint list {sandbox}")),
+        }),
+        _ => {
+            let ids: Vec<_> = found
+                .iter()
+                .map(|checkpoint| checkpoint.id.as_str())
+                .collect();
+            let number = ids.len();
+            Err(Error::Usage {
+                message: format!("{number} checkpoints of `{sandbox}` are called `{text}`"),
+                hint: Some(format!("name one by its id: {}", ids.join(", "))),
+            })
         }
     }
 }
@@ -152,11 +100,4 @@ fn shown(checkpoint: &Checkpoint) -> String {
 pub fn names<T: std::fmt::Display>(names: &[T]) -> String {
     let texts: Vec<_> = names.iter().map(ToString::to_string).collect();
     texts.join(", ")
-}
-
-/// Prints a value as JSON.
-pub fn print_json(value: &impl serde::Serialize) -> Result<()> {
-    let text = serde_json::to_string_pretty(value);
-    let text = text.map_err(|error| Error::failed(error.to_string()))?;
-    super::context::print(&format!("{text}\n"))
 }

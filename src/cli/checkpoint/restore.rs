@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::{Target, names, print_json, shown};
-use crate::cli::context::{Context, print, say};
+use super::{find, names, shown};
+use crate::cli::context::{Context, print, print_json, say};
 use crate::cli::error::Result;
 use crate::cli::run::{LockArgs, confirm};
+use crate::cli::target::Target;
 use crate::model::{Checkpoint, Restored, SandboxName, show_duration};
 
 #[derive(clap::Args)]
@@ -39,7 +40,7 @@ pub struct RestoreArgs {
 pub async fn run(context: &Context, args: &RestoreArgs) -> Result<ExitCode> {
     let lock = Some(("gabion checkpoint restore", args.lock.lock_timeout));
     let target = Target::open(context, &args.sandbox, lock).await?;
-    let checkpoint = target.find(&args.checkpoint).await?;
+    let checkpoint = find(&target, &args.checkpoint).await?;
     let sandbox = &args.sandbox;
     if !args.yes {
         let question = format!(

@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 
-use super::{Target, print_json, shown};
-use crate::cli::context::{Context, print};
+use super::shown;
+use crate::cli::context::{Context, print, print_json};
 use crate::cli::error::Result;
+use crate::cli::target::Target;
 use crate::model::{SandboxName, human_size};
 
 #[derive(clap::Args)]

@@ -47,6 +47,27 @@ impl Stacks {
         Folder(self.root.join(stack).join(sandbox.as_str()))
     }
 
+    /// The stacks that there is something of, sorted.
+    pub fn names(&self) -> Result<Vec<String>> {
+        let entries = match std::fs::read_dir(&self.root) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed("read", &self.root)(error)),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(failed("read", &self.root))?.file_name();
+            // Stacks have names of the same kind as sandboxes.
+            names.extend(
+                name.to_str()
+                    .filter(|name| SandboxName::new(*name).is_ok())
+                    .map(str::to_owned),
+            );
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
     /// The folder that all stacks are in.
     pub fn root(&self) -> &Path {
         &self.root

@@ -6,7 +6,9 @@
 
 mod capabilities;
 mod checkpoint;
+mod files;
 mod folder;
+mod inventory;
 mod logs;
 mod repo;
 
@@ -15,6 +17,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
 use crate::event::Failure;
@@ -25,8 +28,8 @@ use crate::model::{
     ServiceAddress, ServiceName, ServiceSpec, ServiceState,
 };
 use crate::platforms::{
-    Act, ForkOptions, LogLine, LogQuery, Observe, PlatformError, Progress, Result, Streams,
-    Upgraded,
+    Act, Endpoint, ForkOptions, InventoryEntry, InventoryQuery, LogLine, LogQuery, Observe,
+    PlatformError, Progress, Result, Streams, Upgraded, VariableKind,
 };
 use crate::supervisor::{self, Client, ClientError, ServiceObject};
 pub use capabilities::capabilities;
@@ -264,6 +267,27 @@ impl Observe for Local {
     async fn checkpoints(&self, sandbox: &SandboxName) -> Result<Vec<Checkpoint>> {
         self.list_checkpoints(sandbox).await
     }
+
+    async fn inventory(&self, query: &InventoryQuery) -> Result<Vec<InventoryEntry>> {
+        self.list_all(query)
+    }
+
+    async fn endpoints(&self, sandbox: &SandboxName) -> Result<Vec<Endpoint>> {
+        self.list_endpoints(sandbox).await
+    }
+
+    async fn variables(&self, sandbox: &SandboxName, kind: VariableKind) -> Result<Vec<String>> {
+        self.list_variables(sandbox, kind)
+    }
+
+    async fn read_file(
+        &self,
+        sandbox: &SandboxName,
+        path: &str,
+        to: &mut (dyn AsyncWrite + Send + Unpin),
+    ) -> Result<()> {
+        self.copy_out(sandbox, path, to).await
+    }
 }
 
 #[async_trait]
@@ -479,6 +503,16 @@ impl Act for Local {
         let client = self.client(&service.sandbox)?;
         let sent = client.signal(&service.service, signal).await;
         sent.map_err(refused).map(drop)
+    }
+
+    async fn write_file(
+        &self,
+        sandbox: &SandboxName,
+        path: &str,
+        from: &mut (dyn AsyncRead + Send + Unpin),
+        mode: u32,
+    ) -> Result<()> {
+        self.copy_in(sandbox, path, from, mode).await
     }
 
     async fn exec(

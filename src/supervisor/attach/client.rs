@@ -51,6 +51,7 @@ pub async fn attach(dir: &Path, what: &Attached<'_>) -> io::Result<i32> {
         secrets: secrets
             .map(|(name, value)| (name.to_owned(), value.expose_secret().to_owned()))
             .collect(),
+        bare: false,
         tty,
     };
     let descriptors = if tty { Vec::new() } else { own()? };

@@ -46,6 +46,9 @@ struct Run {
     #[serde(default)]
     dir: Option<PathBuf>,
     secrets: Vec<(String, String)>,
+    /// Whether the sandbox's own environment, which may need secrets, is left out.
+    #[serde(default)]
+    bare: bool,
     tty: bool,
 }
 

@@ -124,8 +124,10 @@ async fn start(
                 cmd: String::new(),
                 args: Vec::new(),
             });
-            spec.env = described.env;
-            spec.secrets = described.secrets;
+            if !run.bare {
+                spec.env = described.env;
+                spec.secrets = described.secrets;
+            }
             spec
         }
     };

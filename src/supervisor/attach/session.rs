@@ -27,6 +27,8 @@ pub struct Command {
     pub dir: Option<PathBuf>,
     /// The secrets that the sandbox's environment uses.
     pub secrets: Secrets,
+    /// Whether that environment is left out.
+    pub bare: bool,
     /// The size of its terminal; `None`: it has pipes.
     pub terminal: Option<TerminalSize>,
 }
@@ -65,6 +67,7 @@ impl Session {
             secrets: secrets
                 .map(|(name, value)| (name.to_owned(), value.expose_secret().to_owned()))
                 .collect(),
+            bare: command.bare,
             tty: size.is_some(),
         };
         line.say(&Word::Run(Box::new(run)), ends.theirs).await?;

@@ -1,0 +1,174 @@
+//! The commands that are acts rather than state, on local sandboxes: what there is, where it is
+//! reached, files, variables.
+
+mod common;
+
+use std::io::Write;
+use std::process::Stdio;
+
+use common::{Project, free_port};
+use serde_json::{Value, json};
+
+const SECRET: &str = "planted-secret-value";
+
+fn project(port: u16) -> Project {
+    let project = Project::new(&format!(
+        "version: 1
+stack: acts
+secrets: {{ key: {{ file: key.txt }} }}
+sandboxes:
+  web:
+    description: the shop
+    workspace: site
+    env: {{ MODE: dev, API_KEY: '${{secret.key}}' }}
+    services:
+      api: {{ command: 'exec sleep 600', ports: [{port}] }}
+      idle: {{ command: 'exec sleep 600' }}
+"
+    ));
+    project.write("key.txt", SECRET);
+    project.write("site/page.html", "hello");
+    project.ok(&["apply", "--yes"]);
+    project
+}
+
+fn parsed(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn what_there_is_and_where_it_is_reached() {
+    let port = free_port();
+    let project = project(port);
+    let listed = parsed(&project.ok(&["sandboxes", "--json"]).stdout());
+    let expected = json!({
+        "platform": "local", "id": "acts/web", "name": "acts-web", "state": "running", "stack": "acts",
+        "description": "the shop", "url": null, "created_at": null,
+    });
+    assert_eq!(listed["sandboxes"], json!([expected]));
+    let table = project.ok(&["sandboxes", "--limit", "5"]).stdout();
+    assert!(
+        table.contains("local     acts-web  running  acts"),
+        "{table}"
+    );
+    assert_eq!(
+        project.ok(&["sandboxes", "--offset", "1"]).stdout(),
+        "There are none.\n"
+    );
+
+    let url = format!("http://127.0.0.1:{port}\n");
+    assert_eq!(project.ok(&["url", "web/api"]).stdout(), url);
+    assert_eq!(project.ok(&["url", "web"]).stdout(), url);
+    let run = project.run(&["url", "web/idle"]);
+    assert_eq!(run.code(), Some(1));
+    assert!(
+        run.stderr().contains("`web/idle` declares no port"),
+        "{}",
+        run.stderr()
+    );
+    let ports = parsed(&project.ok(&["ports", "--json"]).stdout());
+    assert_eq!(
+        ports["ports"],
+        json!([{ "sandbox": "web", "service": "api", "port": port, "url": url.trim() }])
+    );
+
+    let shown = parsed(&project.ok(&["show", "web/api", "--json"]).stdout());
+    assert_eq!(
+        (&shown["state"], &shown["definition"]["ports"]),
+        (&json!("running"), &json!([port]))
+    );
+    let shown = project.ok(&["show", "web"]).stdout();
+    assert!(
+        shown.contains("state: running\n") && shown.contains("MODE: dev\n"),
+        "{shown}"
+    );
+    assert!(!shown.contains(SECRET), "{shown}");
+}
+
+#[test]
+fn sandboxes_need_no_manifest() {
+    let project = project(free_port());
+    let elsewhere = Project::empty();
+    let mut command = elsewhere.command(&["sandboxes", "--json"]);
+    let home = project.command(&[]);
+    let home = home.get_envs().find(|(name, _)| *name == "GABION_HOME");
+    command.env("GABION_HOME", home.unwrap().1.unwrap());
+    let output = command.output().unwrap();
+    let listed = parsed(&String::from_utf8(output.stdout).unwrap());
+    assert_eq!(listed["sandboxes"][0]["name"], "acts-web");
+    let run = project.run(&["sandboxes", "--platform", "nowhere"]);
+    assert_eq!(run.code(), Some(64));
+}
+
+#[test]
+fn files_are_copied_both_ways() {
+    let project = project(free_port());
+    assert_eq!(project.ok(&["cp", "web:page.html", "-"]).stdout(), "hello");
+    project.ok(&["cp", "web:page.html", "."]);
+    assert_eq!(project.read("page.html"), "hello");
+
+    // More than a pipe or a request holds.
+    let large = "0123456789abcdef".repeat(200_000);
+    project.write("large", &large);
+    project.ok(&["cp", "large", "web:new/folder/"]);
+    assert!(project.read("site/new/folder/large") == large);
+    project.ok(&["cp", "web:new/folder/large", "back"]);
+    assert!(project.read("back") == large);
+
+    let mut command = project.command(&["cp", "-", "web:said"]);
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(b"from stdin")
+        .unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(project.read("site/said"), "from stdin");
+    // Nothing half done is left beside it.
+    let names = std::fs::read_dir(project.path("site")).unwrap();
+    assert_eq!(names.count(), 3);
+
+    for (args, says) in [
+        (
+            ["cp", "web:missing", "."],
+            "missing: No such file or directory",
+        ),
+        (["cp", "web:new", "."], "new: Is a directory"),
+        (["cp", "page.html", "web:new"], "new: it is a folder"),
+        (["cp", "site", "web:x"], "site is a folder"),
+        (["cp", "a", "b"], "one end of a copy has to be in a sandbox"),
+        (["cp", "nowhere", "web:x"], "nowhere: No such file"),
+    ] {
+        let run = project.run(&args);
+        assert_ne!(run.code(), Some(0), "{args:?}");
+        assert!(run.stderr().contains(says), "{args:?}: {}", run.stderr());
+    }
+    assert!(!project.path("missing").exists());
+}
+
+#[test]
+fn variables_are_listed_without_values_and_what_cannot_be_done_is_said() {
+    let project = project(free_port());
+    assert_eq!(project.ok(&["env", "list", "web"]).stdout(), "MODE\n");
+    assert_eq!(project.ok(&["secret", "list", "web"]).stdout(), "API_KEY\n");
+    for (args, says) in [
+        (
+            &["env", "set", "web", "A=1"][..],
+            "platform `local` cannot keep variables of sandboxes",
+        ),
+        (
+            &["expose", "web", "80"],
+            "platform `local` cannot expose ports",
+        ),
+        (&["vscode", "web"], "platform `local` cannot open an editor"),
+        (
+            &["sandboxes", "--platform", "local", "--catalogue"],
+            "cannot show a catalogue",
+        ),
+    ] {
+        let run = project.run(args);
+        assert_eq!(run.code(), Some(1), "{args:?}");
+        assert!(run.stderr().contains(says), "{args:?}: {}", run.stderr());
+    }
+}
