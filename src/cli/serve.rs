@@ -38,6 +38,9 @@ pub struct ServeArgs {
     /// How sandboxes are kept apart from this machine
     #[arg(long, value_name = "HOW", default_value = "auto", value_parser = isolation)]
     isolation: IsolationWish,
+    /// How long a token for one sandbox is valid; an hour without it
+    #[arg(long, value_name = "DURATION", help_heading = "For testing")]
+    pass_lifetime: Option<HumanDuration>,
     /// How long every request takes on its way, as 50ms
     #[arg(long, value_name = "DURATION", help_heading = "For testing")]
     latency: Option<HumanDuration>,
@@ -89,12 +92,11 @@ pub async fn run(context: &Context, args: ServeArgs) -> Result<ExitCode> {
             hint: Some("listen on 127.0.0.1, or say --insecure".to_owned()),
         });
     }
-    let settings = Settings {
-        home: context.home()?,
-        program: std::env::current_exe()?,
-        tokens: args.tokens,
-        isolation: args.isolation,
-    };
+    let mut settings = Settings::new(context.home()?, std::env::current_exe()?, args.tokens);
+    settings.isolation = args.isolation;
+    if let Some(lifetime) = args.pass_lifetime {
+        settings.pass_lifetime = lifetime.0;
+    }
     let mut faults = Faults::new(Plan {
         latency: args.latency.unwrap_or_default().0,
         fail: args.fail,

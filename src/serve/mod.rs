@@ -5,9 +5,10 @@
 //! * [`engine`] holds the sandboxes: accounts (one for each token), records of what platforms keep about a
 //!   sandbox, services, commands, files, checkpoints. Its words are the model's.
 //! * A protocol is a folder with one function, `router(engine) -> Router`, and translates between its
-//!   platform's words and the engine's: `sprites`. It is added by one line in `protocols`. It finds the
+//!   platform's words and the engine's: `sprites`, `iris`. It is added by one line in `protocols`. It finds the
 //!   caller's account with [`auth::account`], refuses in its platform's shape, and keeps what only it
 //!   knows about a sandbox or service in the record (`Record::extra`). It has no processes and no state.
+//! * [`preview`] leads to the ports of services, for every protocol that gives URLs.
 //! * [`faults`] stands before all of them and knows none of them: latency, failures, lost replies, and the
 //!   log of requests.
 //! * `listen` is the HTTP server below.
@@ -17,7 +18,9 @@
 pub mod auth;
 pub mod engine;
 pub mod faults;
+mod iris;
 mod listen;
+pub mod preview;
 mod sprites;
 
 use std::net::SocketAddr;
@@ -31,7 +34,10 @@ pub use listen::{ServeError, Server};
 
 /// Every protocol, each on paths of its own.
 fn protocols(engine: &Engine) -> Router {
-    Router::new().merge(sprites::router(engine.clone()))
+    Router::new()
+        .merge(sprites::router(engine.clone()))
+        .merge(iris::router(engine.clone()))
+        .merge(preview::router(engine.clone()))
 }
 
 impl Server {

@@ -339,7 +339,8 @@ impl Client {
         self.request(method, &format!("/v1/services/{name}{tail}"))
     }
 
-    pub(super) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+    /// A request to any route, by its path and query.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.http
             .request(method, format!("http://supervisor{path}"))
     }
@@ -447,7 +448,7 @@ impl Lines {
 }
 
 /// The answer, or the error that its body describes.
-async fn checked(answer: Response) -> Result<Response> {
+pub(super) async fn checked(answer: Response) -> Result<Response> {
     let status = answer.status();
     if status.is_success() {
         return Ok(answer);

@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
-use super::client::{Client, ClientError};
+use super::client::{Client, ClientError, checked};
 use super::wire::ServiceObject;
 
 /// What happens to the services of a sandbox.
@@ -33,7 +33,7 @@ impl Client {
     /// Every service as it is, and then each change. The channel closes when the supervisor ends.
     pub async fn events(&self) -> Result<mpsc::Receiver<ServiceEvent>, ClientError> {
         let answer = self.request(Method::GET, "/v1/events").send().await?;
-        let answer = answer.error_for_status()?;
+        let answer = checked(answer).await?;
         let (sender, receiver) = mpsc::channel(256);
         tokio::spawn(async move {
             let mut body = answer.bytes_stream();

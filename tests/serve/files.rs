@@ -84,3 +84,43 @@ async fn folders_above_a_file_are_made_only_if_that_is_asked_for() {
         200
     );
 }
+
+#[tokio::test]
+async fn files_are_copied_and_get_other_permissions() {
+    let rig = Rig::new().await;
+    rig.sprite("box").await;
+    write(&rig, "path=/tmp/d/one&mkdirParents=true", b"hey").await;
+    let copy = |body: Value| rig.ask("POST", "/v1/sprites/box/fs/copy", body);
+    let body = json!({ "source": "d", "dest": "e", "workingDir": "/tmp" });
+    assert_eq!(copy(body.clone()).await.1["code"], "EISDIR");
+    let mut body = body;
+    body["recursive"] = json!(true);
+    assert_eq!(copy(body).await.0, 200);
+    let body = json!({ "path": "/tmp/e/one", "mode": "0755" });
+    assert_eq!(
+        rig.ask("POST", "/v1/sprites/box/fs/chmod", body).await.0,
+        200
+    );
+    let listed = rig.get(&format!("{FS}/list?path=/tmp/e")).await;
+    assert_eq!(listed["entries"][0]["mode"], "0755");
+    let body = json!({ "source": "/tmp/none", "dest": "/tmp/x" });
+    assert_eq!(copy(body).await.1["code"], "ENOENT");
+}
+
+#[tokio::test]
+async fn no_file_is_too_large() {
+    let rig = Rig::new().await;
+    rig.sprite("box").await;
+    let bytes: Vec<u8> = (0..5u32 << 20).map(|n| (n % 251) as u8).collect();
+    let path = format!("{FS}/write?path=/tmp/large&mode=0600");
+    let written = rig
+        .request("PUT".parse().unwrap(), &path)
+        .body(bytes.clone());
+    assert_eq!(written.send().await.unwrap().status().as_u16(), 200);
+    let read = rig.request(
+        "GET".parse().unwrap(),
+        &format!("{FS}/read?path=/tmp/large"),
+    );
+    let read = read.send().await.unwrap().bytes().await.unwrap();
+    assert!(read == bytes);
+}

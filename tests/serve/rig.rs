@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use gabion::model::IsolationWish;
 use gabion::platforms::Act;
+use gabion::platforms::cloud::http::tls;
 use gabion::platforms::local::Local;
 use gabion::serve::{Faults, Server, Settings};
 use reqwest::{Method, RequestBuilder, Response};
@@ -25,6 +25,8 @@ pub struct Rig {
     pub url: String,
     pub faults: Arc<Faults>,
     pub http: reqwest::Client,
+    /// Of the next server.
+    pub pass_lifetime: Duration,
     home: PathBuf,
     end: CancellationToken,
     _temp: Option<tempfile::TempDir>,
@@ -40,24 +42,28 @@ impl Rig {
 
     /// With the sandboxes that are there.
     pub async fn at(home: &Path) -> Self {
-        let settings = Settings {
-            home: home.to_owned(),
-            program: EXE.into(),
-            tokens: vec![ALICE.into(), BOB.into()],
-            isolation: IsolationWish::Auto,
-        };
+        Self::with(home, Duration::from_secs(3600)).await
+    }
+
+    async fn with(home: &Path, pass_lifetime: Duration) -> Self {
+        let tokens = vec![ALICE.into(), BOB.into()];
+        let mut settings = Settings::new(home.to_owned(), EXE.into(), tokens);
+        settings.pass_lifetime = pass_lifetime;
         let faults = Arc::new(Faults::default());
         let address = "127.0.0.1:0".parse().unwrap();
         let server = Server::bind(address, &settings, faults.clone())
             .await
             .unwrap();
         let url = server.engine().base_url();
+        let http = reqwest::Client::builder().no_proxy();
+        let http = http.tls_backend_preconfigured(tls::unused().unwrap());
         let end = CancellationToken::new();
         tokio::spawn(server.run(end.clone().cancelled_owned()));
         Self {
             url,
             faults,
-            http: reqwest::Client::builder().no_proxy().build().unwrap(),
+            http: http.build().unwrap(),
+            pass_lifetime,
             home: home.to_owned(),
             end,
             _temp: None,
@@ -67,7 +73,7 @@ impl Rig {
     /// Ends the server and starts another one over the same sandboxes.
     pub async fn restart(&mut self) {
         self.end.cancel();
-        let next = Self::at(&self.home).await;
+        let next = Self::with(&self.home, self.pass_lifetime).await;
         self.url.clone_from(&next.url);
         self.faults = next.faults.clone();
         self.end = next.end.clone();

@@ -29,6 +29,14 @@ pub struct Wish {
 }
 
 impl Wish {
+    /// Nameless ones are called by their id.
+    fn called(mut self, id: &SandboxName) -> Self {
+        if self.record.name.is_empty() {
+            self.record.name = id.to_string();
+        }
+        self
+    }
+
     /// A plain sandbox of this name, unique in the account.
     pub fn named(name: impl Into<String>) -> Self {
         Self {
@@ -88,8 +96,9 @@ impl Account {
 
     /// Makes a sandbox and brings it up.
     pub async fn create(&self, wish: Wish) -> Result<Arc<Sandbox>> {
-        let _name = self.reserve(&wish)?;
         let id = new_id();
+        let wish = wish.called(&id);
+        let _name = self.reserve(&wish)?;
         let spec = SandboxSpec {
             name: Some(wish.record.name.clone()),
             env: wish.record.variables.clone(),
@@ -102,8 +111,9 @@ impl Account {
 
     /// Makes a sandbox with the files, definitions and running services of another one.
     pub async fn fork(&self, source: &Sandbox, wish: Wish) -> Result<Arc<Sandbox>> {
-        let _name = self.reserve(&wish)?;
         let id = new_id();
+        let wish = wish.called(&id);
+        let _name = self.reserve(&wish)?;
         let (options, none) = (ForkOptions::default(), Secrets::default());
         self.local
             .fork_sandbox(source.id(), &id, &options, &none)

@@ -3,18 +3,38 @@
 use axum::body::Bytes;
 use futures_util::future::join_all;
 
-use super::{Result, Sandbox};
+use super::{EngineError, Kind, Result, Sandbox};
+use crate::platforms::{Act, Observe};
 use crate::supervisor::FileFound;
+
+/// Files up to this size, in bytes, are the supervisor's business; larger ones go through a program.
+const SMALL: usize = 1 << 20;
 
 impl Sandbox {
     /// The bytes of a file.
     pub async fn read_file(&self, path: &str) -> Result<Bytes> {
-        Ok(self.awake().await?.read_file(path).await?)
+        let read = self.awake().await?.read_file(path).await;
+        match read.map_err(EngineError::from) {
+            Err(error) if error.kind == Kind::TooLarge => {
+                let mut bytes = Vec::new();
+                self.local.read_file(self.id(), path, &mut bytes).await?;
+                Ok(bytes.into())
+            }
+            other => other,
+        }
     }
 
     /// Writes a file, with the folders above it where they are missing.
     pub async fn write_file(&self, path: &str, bytes: Bytes, mode: u32) -> Result<()> {
-        Ok(self.awake().await?.write_file(path, bytes, mode).await?)
+        let client = self.awake().await?;
+        if bytes.len() <= SMALL {
+            return Ok(client.write_file(path, bytes, mode).await?);
+        }
+        let mut bytes = &bytes[..];
+        Ok(self
+            .local
+            .write_file(self.id(), path, &mut bytes, mode)
+            .await?)
     }
 
     /// What is known about a file or folder.

@@ -9,6 +9,7 @@ mod error;
 mod exec;
 mod files;
 mod output;
+mod passes;
 mod record;
 mod sandbox;
 mod services;
@@ -17,6 +18,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use secrecy::SecretString;
 
@@ -24,9 +26,12 @@ pub use account::{Account, Wish};
 pub use error::{EngineError, Kind, Result};
 pub use exec::{Ask, Exec, Program, Ran};
 pub use output::{Event, Piece, Reader};
-pub use record::{Record, ServiceNote};
+pub use passes::Pass;
+pub use record::{Access, Record, ServiceNote};
 pub use sandbox::Sandbox;
 pub use services::{Defined, service_name};
+
+use passes::Passes;
 
 use super::auth::{account_name, digest};
 use crate::model::IsolationWish;
@@ -42,6 +47,21 @@ pub struct Settings {
     pub tokens: Vec<SecretString>,
     /// How sandboxes are kept apart from the machine.
     pub isolation: IsolationWish,
+    /// How long a token for one sandbox is valid: an hour on iris.
+    pub pass_lifetime: Duration,
+}
+
+impl Settings {
+    /// The usual settings.
+    pub fn new(home: PathBuf, program: PathBuf, tokens: Vec<SecretString>) -> Self {
+        Self {
+            home,
+            program,
+            tokens,
+            isolation: IsolationWish::Auto,
+            pass_lifetime: Duration::from_secs(3600),
+        }
+    }
 }
 
 /// The accounts and their sandboxes. Cheap to clone.
@@ -51,6 +71,7 @@ pub struct Engine(Arc<Inner>);
 struct Inner {
     /// By the digest of their token.
     accounts: BTreeMap<[u8; 32], Arc<Account>>,
+    passes: Passes,
     address: SocketAddr,
 }
 
@@ -62,12 +83,33 @@ impl Engine {
             let account = Account::open(settings, account_name(token))?;
             accounts.insert(digest(token), Arc::new(account));
         }
-        Ok(Self(Arc::new(Inner { accounts, address })))
+        let passes = Passes::new(settings.pass_lifetime);
+        Ok(Self(Arc::new(Inner {
+            accounts,
+            passes,
+            address,
+        })))
     }
 
     /// The account that a token with this digest opens.
     pub(super) fn account(&self, digest: &[u8; 32]) -> Option<Arc<Account>> {
         self.0.accounts.get(digest).cloned()
+    }
+
+    /// Makes a token for one sandbox.
+    pub fn issue_pass(&self, sandbox: Arc<Sandbox>) -> Result<Pass> {
+        Ok(self.0.passes.issue(sandbox)?)
+    }
+
+    /// The sandbox that a token was made for, if it is still valid.
+    pub fn sandbox_of_pass(&self, token: &[u8]) -> Option<Arc<Sandbox>> {
+        self.0.passes.sandbox(token)
+    }
+
+    /// A sandbox by its id, whoever it belongs to.
+    pub fn sandbox(&self, id: &str) -> Result<Arc<Sandbox>> {
+        let found = self.accounts().find_map(|account| account.by_id(id).ok());
+        found.ok_or_else(|| EngineError::not_found("sandbox", id))
     }
 
     /// Every account.

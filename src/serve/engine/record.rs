@@ -32,12 +32,29 @@ pub struct Record {
     /// The environment of everything that is started in it.
     #[serde(default)]
     pub variables: BTreeMap<String, String>,
+    /// Who may follow the URL of its HTTP service.
+    #[serde(default)]
+    pub access: Access,
+    /// The ports that are exposed, each at a URL of its own, and who may follow it.
+    #[serde(default)]
+    pub previews: BTreeMap<u16, Access>,
     /// What is known of services beside their definitions.
     #[serde(default)]
     pub services: BTreeMap<ServiceName, ServiceNote>,
     /// What only one protocol knows, by the protocol's name.
     #[serde(default)]
     pub extra: BTreeMap<String, Value>,
+}
+
+/// Who may follow a URL.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    /// Whoever shows the account's token.
+    #[default]
+    Owner,
+    /// Anybody.
+    Public,
 }
 
 /// What is known of a service beside its definition.
@@ -65,6 +82,8 @@ impl Record {
             description: None,
             labels: Vec::new(),
             variables: BTreeMap::new(),
+            access: Access::default(),
+            previews: BTreeMap::new(),
             services: BTreeMap::new(),
             extra: BTreeMap::new(),
         }

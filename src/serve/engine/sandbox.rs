@@ -15,7 +15,7 @@ use crate::supervisor::{self, Client};
 /// A sandbox of an account.
 pub struct Sandbox {
     id: SandboxName,
-    local: Local,
+    pub(super) local: Local,
     dir: PathBuf,
     record: Mutex<Record>,
     client: Mutex<Option<Client>>,

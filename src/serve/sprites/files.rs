@@ -1,5 +1,7 @@
 //! Files: protocol page sprites, §6.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::body::Bytes;
 use axum::http::{StatusCode, header};
@@ -9,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::problem::Problem;
 use super::request::{Params, Sprite, json as read_json};
-use crate::serve::engine::{EngineError, Kind};
+use crate::serve::engine::{EngineError, Kind, Program, Sandbox};
 use crate::supervisor::FileFound;
 
 /// How deep a recursive listing goes.
@@ -194,4 +196,81 @@ pub(super) async fn rename(Sprite(sprite): Sprite, body: Bytes) -> Answer<Json<V
     let to = absolute(body.working_dir.as_deref(), &body.dest);
     sprite.move_file(&from, &to).await.map_err(of(&from))?;
     Ok(Json(json!({ "source": from, "dest": to })))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct CopyBody {
+    #[serde(flatten)]
+    files: MoveBody,
+    #[serde(default)]
+    recursive: bool,
+    #[serde(default)]
+    preserve_attrs: bool,
+}
+
+pub(super) async fn copy(Sprite(sprite): Sprite, body: Bytes) -> Answer<Json<Value>> {
+    let body: CopyBody = read_json(&body)?;
+    let from = absolute(body.files.working_dir.as_deref(), &body.files.source);
+    let to = absolute(body.files.working_dir.as_deref(), &body.files.dest);
+    let found = sprite.stat_file(&from).await.map_err(of(&from))?;
+    if found.is_dir && !body.recursive {
+        let error = EngineError::conflict(format!("{from}: it is a folder"));
+        return Err(of(&from)(error));
+    }
+    let options = [(body.recursive, "-r"), (body.preserve_attrs, "-p")];
+    let options = options
+        .iter()
+        .filter(|(wanted, _)| *wanted)
+        .map(|(_, option)| *option);
+    let argv = ["cp", "-T"]
+        .into_iter()
+        .chain(options)
+        .chain(["--", &from, &to]);
+    run(&sprite, &from, argv).await?;
+    Ok(Json(json!({ "source": from, "dest": to })))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ModeBody {
+    path: String,
+    mode: String,
+    working_dir: Option<String>,
+    #[serde(default)]
+    recursive: bool,
+}
+
+pub(super) async fn chmod(Sprite(sprite): Sprite, body: Bytes) -> Answer<Json<Value>> {
+    let body: ModeBody = read_json(&body)?;
+    let path = absolute(body.working_dir.as_deref(), &body.path);
+    let mode = format!("{:04o}", mode(Some(&body.mode))?);
+    sprite.stat_file(&path).await.map_err(of(&path))?;
+    let options = body.recursive.then_some("-R");
+    let argv = ["chmod"]
+        .into_iter()
+        .chain(options)
+        .chain(["--", &mode, &path]);
+    run(&sprite, &path, argv).await?;
+    Ok(Json(json!({ "path": path, "mode": mode })))
+}
+
+/// Has a program of the sandbox do what its supervisor has no route for.
+async fn run(sprite: &Arc<Sandbox>, path: &str, argv: impl Iterator<Item = &str>) -> Answer<()> {
+    let program = Program {
+        argv: argv.map(str::to_owned).collect(),
+        ..Program::default()
+    };
+    let ran = sprite.run(program, Bytes::new()).await.map_err(of(path))?;
+    if ran.code == 0 {
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(&ran.stderr).trim_end().to_owned();
+    let kind = match () {
+        () if text.contains("Permission denied") => Kind::Denied,
+        () if text.contains("Read-only file system") => Kind::Denied,
+        () if text.contains("No such file") => Kind::NotFound,
+        () => Kind::Failed,
+    };
+    Err(of(path)(EngineError::new(kind, text)))
 }

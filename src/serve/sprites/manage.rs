@@ -17,7 +17,8 @@ use super::request::{self, Caller, Params, Sprite};
 use super::stream::{Lines, shown};
 use super::{PROTOCOL, SpriteNote};
 use crate::model::{NAME_RULE, SandboxName};
-use crate::serve::engine::{Account, Engine, Kind, Sandbox, Wish};
+use crate::serve::engine::{Access, Account, Engine, Kind, Sandbox, Wish};
+use crate::serve::preview;
 
 /// How many sprites one answer lists at most.
 const PAGE: usize = 50;
@@ -45,9 +46,11 @@ struct UrlSettings {
 }
 
 impl UrlSettings {
-    fn auth(self) -> Answer<Option<String>> {
+    fn access(self) -> Answer<Option<Access>> {
         match self.auth.as_deref() {
-            None | Some("public" | "sprite") => Ok(self.auth),
+            None => Ok(None),
+            Some("sprite") => Ok(Some(Access::Owner)),
+            Some("public") => Ok(Some(Access::Public)),
             Some(other) => {
                 let text = format!("`url_settings.auth` is `sprite` or `public`, not `{other}`");
                 Err(Problem::invalid(text))
@@ -67,13 +70,17 @@ pub(super) struct ListQuery {
 fn object(engine: &Engine, account: &Account, sandbox: &Sandbox) -> Value {
     let record = sandbox.record();
     let note: SpriteNote = record.extra(PROTOCOL);
+    let auth = match record.access {
+        Access::Owner => "sprite",
+        Access::Public => "public",
+    };
     let mut object = json!({
         "id": sandbox.id(),
         "name": record.name,
         "organization": account.name(),
         "status": status(sandbox),
-        "url": format!("{}/preview/{}", engine.base_url(), sandbox.id()),
-        "url_settings": { "auth": note.auth.as_deref().unwrap_or("sprite") },
+        "url": preview::url(engine, sandbox),
+        "url_settings": { "auth": auth },
         "created_at": shown(record.created_at),
         "updated_at": shown(record.updated_at),
         "labels": record.labels,
@@ -103,14 +110,11 @@ pub(super) async fn create(
     }
     let mut wish = Wish::named(name);
     let note = SpriteNote {
-        auth: body
-            .url_settings
-            .map(UrlSettings::auth)
-            .transpose()?
-            .flatten(),
         config: body.config,
         ..SpriteNote::default()
     };
+    let settings = body.url_settings.map(UrlSettings::access).transpose()?;
+    wish.record.access = settings.flatten().unwrap_or_default();
     wish.record.set_extra(PROTOCOL, &note);
     wish.record.labels = body.labels.unwrap_or_default();
     wish.record.variables = body.environment.unwrap_or_default();
@@ -198,19 +202,13 @@ pub(super) async fn update(
     body: Bytes,
 ) -> Answer<Json<Value>> {
     let body: UpdateBody = request::json(&body)?;
-    let auth = body
-        .url_settings
-        .map(UrlSettings::auth)
-        .transpose()?
-        .flatten();
+    let settings = body.url_settings.map(UrlSettings::access).transpose()?;
     sprite.update(|record| {
         if let Some(labels) = body.labels {
             record.labels = labels;
         }
-        if let Some(auth) = auth {
-            let mut note: SpriteNote = record.extra(PROTOCOL);
-            note.auth = Some(auth);
-            record.set_extra(PROTOCOL, &note);
+        if let Some(access) = settings.flatten() {
+            record.access = access;
         }
     })?;
     Ok(Json(object(&engine, &account, &sprite)))

@@ -16,6 +16,7 @@ mod stream;
 mod watching;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::routing::{any, delete, get, post, put};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -27,12 +28,12 @@ use super::engine::Engine;
 /// What the record of a sandbox is asked for.
 const PROTOCOL: &str = "sprites";
 
+/// The largest file that is written, in bytes; it is held in memory.
+const LARGEST_FILE: usize = 256 << 20;
+
 /// What only Sprites knows about a sandbox.
 #[derive(Default, Serialize, Deserialize)]
 struct SpriteNote {
-    /// `public`, or `sprite`, which is the default.
-    #[serde(default)]
-    auth: Option<String>,
     /// As it was asked for.
     #[serde(default)]
     config: Option<Value>,
@@ -88,10 +89,15 @@ fn of_one() -> Router<Engine> {
         .route("/exec/{session}", get(exec::attach))
         .route("/exec/{session}/kill", post(exec::kill))
         .route("/fs/read", get(files::read))
-        .route("/fs/write", put(files::write))
+        .route(
+            "/fs/write",
+            put(files::write).layer(DefaultBodyLimit::max(LARGEST_FILE)),
+        )
         .route("/fs/list", get(files::list))
         .route("/fs/delete", delete(files::remove))
         .route("/fs/rename", post(files::rename))
+        .route("/fs/copy", post(files::copy))
+        .route("/fs/chmod", post(files::chmod))
         .route(
             "/policy/network",
             get(manage::network_policy).post(manage::set_network_policy),

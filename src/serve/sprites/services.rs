@@ -22,6 +22,7 @@ use crate::model::{
 };
 use crate::platforms::LogQuery;
 use crate::serve::engine::{Engine, EngineError, Sandbox, service_name};
+use crate::serve::preview::http_port;
 use crate::supervisor::ServiceObject;
 
 /// How long a start is watched, where nothing is said about it.
@@ -86,7 +87,7 @@ impl Definition {
         let mut spec = ServiceSpec::new(Program::Exec { cmd, args });
         spec.env = self.env.unwrap_or_default();
         spec.working_dir = self.dir.filter(|dir| !dir.is_empty()).map(Into::into);
-        spec.ports = self.http_port.into_iter().collect();
+        spec.http_port = self.http_port;
         spec.stop.grace = GRACE;
         for need in self.needs.unwrap_or_default() {
             spec.needs.push(Need {
@@ -97,12 +98,6 @@ impl Definition {
         }
         Ok(spec)
     }
-}
-
-/// The port that the sprite's URL leads to, if it leads to this service.
-fn http_port(service: &ServiceObject) -> Option<u16> {
-    let spec = service.definition.as_ref()?;
-    spec.ports.first().copied()
 }
 
 fn object(sandbox: &Sandbox, service: &ServiceObject) -> Value {
@@ -191,7 +186,7 @@ fn allowed(
             return Err(EngineError::invalid(text));
         }
     }
-    if !spec.ports.is_empty() && others().any(|other| http_port(other).is_some()) {
+    if spec.http_port.is_some() && others().any(|other| http_port(other).is_some()) {
         let text = "another service already has an HTTP port configured";
         return Err(EngineError::conflict(text));
     }

@@ -4,8 +4,7 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
 use super::{Found, Listed};
-use crate::supervisor::client::{Client, ClientError, json as answer, once};
-use crate::supervisor::wire::ErrorBody;
+use crate::supervisor::client::{Client, ClientError, checked, json as answer, once};
 
 type Result<T, E = ClientError> = std::result::Result<T, E>;
 
@@ -13,18 +12,7 @@ impl Client {
     /// The bytes of a file, of at most 1 MiB. Paths are absolute, as the sandbox sees them.
     pub async fn read_file(&self, path: &str) -> Result<bytes::Bytes> {
         let answer = self.at(Method::GET, "/v1/files", path).send().await?;
-        let status = answer.status();
-        let bytes = answer.bytes().await?;
-        if status.is_success() {
-            return Ok(bytes);
-        }
-        let body: ErrorBody = serde_json::from_slice(&bytes).unwrap_or_default();
-        Err(ClientError {
-            status: Some(status.as_u16()),
-            code: body.code,
-            message: body.error,
-            log_tail: body.log_tail,
-        })
+        Ok(checked(answer).await?.bytes().await?)
     }
 
     /// Writes a file of at most 1 MiB, with the folders above it where they are missing.
