@@ -5,6 +5,7 @@ mod exec;
 mod faults;
 mod files;
 mod iris;
+mod miosa;
 mod preview;
 mod rig;
 mod services;
