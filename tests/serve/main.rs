@@ -1,6 +1,7 @@
 //! `gabion serve`, asked over HTTP as clients of the platforms ask: real sandboxes, real processes.
 
 mod accounts;
+mod clients;
 mod exec;
 mod faults;
 mod files;
