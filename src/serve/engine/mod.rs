@@ -29,7 +29,7 @@ pub use output::{Event, Piece, Reader};
 pub use passes::Pass;
 pub use record::{Access, Record, ServiceNote};
 pub use sandbox::Sandbox;
-pub use services::{Defined, service_name};
+pub use services::{Defined, Known, service_name};
 
 use passes::Passes;
 

@@ -15,6 +15,16 @@ pub struct Defined {
     pub stopped: bool,
 }
 
+/// A service, whether its sandbox is up or not.
+pub struct Known {
+    /// Its name.
+    pub name: ServiceName,
+    /// Its definition.
+    pub spec: ServiceSpec,
+    /// Whether it was asked to run, in a sandbox that is up.
+    pub wanted_up: bool,
+}
+
 /// A service's name, if it is one.
 pub fn service_name(text: &str) -> Result<ServiceName> {
     ServiceName::new(text).map_err(|_| {
@@ -30,6 +40,36 @@ impl Sandbox {
         Ok(self.awake().await?.list().await?)
     }
 
+    /// Every service by name, without bringing the sandbox up.
+    pub async fn known_services(&self) -> Result<Vec<Known>> {
+        let Some(client) = self.client_if_up()? else {
+            let stored = crate::supervisor::stored_services(self.dir())?.into_iter();
+            let known = stored.filter_map(|(name, service)| {
+                let spec = service.spec()?.as_ref().clone();
+                let wanted_up = false;
+                Some(Known {
+                    name,
+                    spec,
+                    wanted_up,
+                })
+            });
+            return Ok(known.collect());
+        };
+        let known = client.list().await?.into_iter().filter_map(|service| {
+            Some(Known {
+                wanted_up: service.desired == "up",
+                name: ServiceName::new(service.name).ok()?,
+                spec: service.definition?,
+            })
+        });
+        Ok(known.collect())
+    }
+
+    /// Held by whoever compares definitions and stores some.
+    pub async fn defining(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.defining.lock().await
+    }
+
     /// One service.
     pub async fn service(&self, name: &ServiceName) -> Result<ServiceObject> {
         Ok(self.awake().await?.get(name).await?)
@@ -37,11 +77,21 @@ impl Sandbox {
 
     /// Stores a definition, over the sandbox's variables. A live process goes on as it is.
     pub async fn define(&self, name: &ServiceName, spec: ServiceSpec) -> Result<ServiceObject> {
+        self.define_with(name, spec, &Secrets::default()).await
+    }
+
+    /// [`Sandbox::define`] with the values of the secrets that it uses.
+    pub async fn define_with(
+        &self,
+        name: &ServiceName,
+        spec: ServiceSpec,
+        secrets: &Secrets,
+    ) -> Result<ServiceObject> {
         let client = self.awake().await?;
         let mut spec = spec;
         let mut record = self.record();
         record.merge_env(name, &mut spec);
-        let defined = client.put(name, &spec, &Secrets::default()).await?;
+        let defined = client.put(name, &spec, secrets).await?;
         let note = record.services.remove(name).unwrap_or_default();
         self.update(|record| record.services.insert(name.clone(), note))?;
         Ok(defined)
@@ -78,8 +128,19 @@ impl Sandbox {
 
     /// Starts a service and what it needs.
     pub async fn start_service(&self, name: &ServiceName, until: Until) -> Result<ServiceObject> {
+        let none = Secrets::default();
+        self.start_service_with(name, until, &none).await
+    }
+
+    /// [`Sandbox::start_service`] with the values of the secrets that it uses.
+    pub async fn start_service_with(
+        &self,
+        name: &ServiceName,
+        until: Until,
+        secrets: &Secrets,
+    ) -> Result<ServiceObject> {
         let client = self.awake().await?;
-        Ok(client.start(name, &Secrets::default(), until).await?)
+        Ok(client.start(name, secrets, until).await?)
     }
 
     /// Stops a service; answers once all its processes are gone.

@@ -1,0 +1,31 @@
+//! Values that clients seal for the server (protocol page pocketenv, §7): libsodium's sealed boxes in
+//! base64url. The key of this server is known to everybody: it protects nothing, it only lets clients
+//! seal as they do for the platform.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use crypto_box::SecretKey;
+use sha2::{Digest, Sha256};
+
+fn key() -> SecretKey {
+    let bytes: [u8; 32] = Sha256::digest("gabion serve: pocketenv").into();
+    SecretKey::from(bytes)
+}
+
+/// What clients seal with, in hexadecimal: for `POCKETENV_PUBLIC_KEY`.
+pub fn public_key() -> String {
+    let bytes = key().public_key().to_bytes();
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What was sealed. What is no sealed box is taken as it is: the platform does not check it.
+pub(super) fn open(text: &str) -> String {
+    let opened = URL_SAFE_NO_PAD
+        .decode(text)
+        .ok()
+        .and_then(|bytes| key().unseal(&bytes).ok());
+    match opened.map(String::from_utf8) {
+        Some(Ok(value)) => value,
+        _ => text.to_owned(),
+    }
+}
