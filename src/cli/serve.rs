@@ -12,6 +12,7 @@ use super::context::{Context, print, say};
 use super::error::{Error, Result};
 use crate::model::{HumanDuration, IsolationWish};
 use crate::serve::faults::{Plan, Rule};
+use crate::serve::miosa::Switches;
 use crate::serve::{Faults, Server, Settings};
 
 #[derive(clap::Args)]
@@ -67,6 +68,13 @@ pub struct ServeArgs {
     /// Append a line of JSON for every request to this file
     #[arg(long, value_name = "FILE", help_heading = "For testing")]
     request_log: Option<PathBuf>,
+    /// What the Miosa protocol leaves open, as pid-string or logs=lines; repeatable
+    #[arg(
+        long = "miosa",
+        value_name = "SWITCH[=VALUE]",
+        help_heading = "For testing"
+    )]
+    miosa: Vec<String>,
 }
 
 fn rate(text: &str) -> Result<f64, String> {
@@ -92,6 +100,10 @@ pub async fn run(context: &Context, args: ServeArgs) -> Result<ExitCode> {
             hint: Some("listen on 127.0.0.1, or say --insecure".to_owned()),
         });
     }
+    let miosa = Switches::read(&args.miosa).map_err(|message| Error::Usage {
+        message: format!("--miosa: {message}"),
+        hint: None,
+    })?;
     let mut settings = Settings::new(context.home()?, std::env::current_exe()?, args.tokens);
     settings.isolation = args.isolation;
     if let Some(lifetime) = args.pass_lifetime {
@@ -108,7 +120,7 @@ pub async fn run(context: &Context, args: ServeArgs) -> Result<ExitCode> {
     }
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
-    let server = Server::bind(args.listen, &settings, Arc::new(faults)).await;
+    let server = Server::bind_with(args.listen, &settings, Arc::new(faults), miosa).await;
     let server = server.map_err(|error| Error::failed(error.to_string()))?;
     print(&format!("ready {}\n", server.engine().base_url()))?;
     server

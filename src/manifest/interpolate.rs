@@ -1,7 +1,7 @@
-//! `${env.X}`, `${var.x}` and `${secret.x}` in the scalars of a tree.
+//! `${env.X}`, `${var.x}`, `${secret.x}` and where services are reached, in the scalars of a tree.
 //!
 //! In: the merged tree, before any type is asked for. Out: the same tree with texts replaced, and
-//! the secrets that each scalar names. A text that is put in is data: it cannot become YAML, nor be
+//! the secrets and services that each scalar names. A text that is put in is data: it cannot become YAML, nor be
 //! interpolated again.
 
 use std::borrow::Cow;
@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::codes;
 use super::diagnostic::{At, Draft, Sink, Span};
+use super::references::{PARTS, Places, Wanted};
 use super::tree::{Kind, NodeId, Tree, names};
+use crate::model::Capabilities;
 
 /// The most bytes that all replacements together may come to.
 const MAX_OUTPUT: usize = 16 << 20;
@@ -21,10 +23,17 @@ pub(super) struct Values<'r> {
     pub env: &'r BTreeMap<String, String>,
     pub overrides: &'r BTreeMap<String, String>,
     pub profiles: &'r std::collections::BTreeSet<String>,
+    pub platforms: &'r [&'static Capabilities],
 }
 
-/// The secrets that each scalar names.
-pub(super) type SecretUses = HashMap<NodeId, Vec<String>>;
+/// What each scalar names.
+#[derive(Default)]
+pub(super) struct Uses {
+    /// The names of secrets.
+    pub secrets: HashMap<NodeId, Vec<String>>,
+    /// The addresses of services.
+    pub services: HashMap<NodeId, Vec<String>>,
+}
 
 /// Replaces every interpolation in the tree under `root`.
 pub(super) fn interpolate(
@@ -32,7 +41,7 @@ pub(super) fn interpolate(
     root: NodeId,
     values: &Values<'_>,
     sink: &mut Sink,
-) -> SecretUses {
+) -> Uses {
     let mut vars = BTreeMap::new();
     let mut secrets = HashSet::new();
     if let Some(map) = tree.get(root, "secrets") {
@@ -46,7 +55,8 @@ pub(super) fn interpolate(
         values,
         vars: BTreeMap::new(),
         secrets,
-        uses: HashMap::new(),
+        uses: Uses::default(),
+        places: Places::default(),
         seen: HashSet::new(),
         left_out: Vec::new(),
         budget: MAX_OUTPUT,
@@ -77,6 +87,8 @@ pub(super) fn interpolate(
         walk.sink.push(draft.help(help));
     }
     walk.vars = vars;
+    walk.places(tree, root);
+    walk.places = Places::read(tree, root, values.platforms);
     walk.top(tree, root);
     // Last, so that a value that is shared with something selected is put in all the same.
     for node in std::mem::take(&mut walk.left_out) {
@@ -102,7 +114,8 @@ struct Walk<'w> {
     values: &'w Values<'w>,
     vars: BTreeMap<String, Option<String>>,
     secrets: HashSet<String>,
-    uses: SecretUses,
+    uses: Uses,
+    places: Places,
     seen: HashSet<(NodeId, Place)>,
     left_out: Vec<NodeId>,
     budget: usize,
@@ -110,6 +123,33 @@ struct Walk<'w> {
 }
 
 impl Walk<'_> {
+    /// Puts values into what says where services are reached, so that others can name it.
+    fn places(&mut self, tree: &mut Tree<'_>, root: NodeId) {
+        let mut parts = Vec::new();
+        let of = |map: Option<NodeId>, key: &str| tree.get(map?, key);
+        let all = |map: Option<NodeId>| map.map_or(&[][..], |map| tree.entries(map));
+        parts.extend(of(tree.get(root, "defaults"), "platform"));
+        let platforms = all(tree.get(root, "platforms")).iter();
+        parts.extend(platforms.filter_map(|(_, entry)| tree.get(*entry, "kind")));
+        let selected = |map: &NodeId| {
+            let profiles = tree.get(*map, "profiles");
+            !profiles.is_some_and(|list| left_out(tree, list, self.values.profiles))
+        };
+        for (_, sandbox) in all(tree.get(root, "sandboxes")) {
+            if !selected(sandbox) {
+                continue;
+            }
+            parts.extend(tree.get(*sandbox, "platform"));
+            let services = all(tree.get(*sandbox, "services")).iter();
+            for (_, service) in services.filter(|(_, service)| selected(service)) {
+                parts.extend(PARTS.iter().filter_map(|part| tree.get(*service, part)));
+            }
+        }
+        for part in parts {
+            self.all(tree, part, Place::Public);
+        }
+    }
+
     fn top(&mut self, tree: &mut Tree<'_>, root: NodeId) {
         for (key, value) in tree.entries(root).to_vec() {
             match tree.text(key).unwrap_or_default() {
@@ -190,8 +230,10 @@ impl Walk<'_> {
         };
         if scalar.interpolated {
             // Done before, through another alias; only the place may differ.
-            if place != Place::Open && self.uses.contains_key(&node) {
-                let name = self.uses[&node].first().cloned().unwrap_or_default();
+            if place != Place::Open
+                && let Some(names) = self.uses.secrets.get(&node)
+            {
+                let name = names.first().cloned().unwrap_or_default();
                 self.misplaced(tree.span(node), &name, place);
             }
             return;
@@ -204,6 +246,7 @@ impl Walk<'_> {
             place,
             out: String::with_capacity(scalar.text.len()),
             uses: Vec::new(),
+            services: Vec::new(),
             changed: false,
             bad: false,
         };
@@ -223,7 +266,10 @@ impl Walk<'_> {
             scalar.text = Cow::Owned(text.out);
             scalar.interpolated = true;
             if !text.uses.is_empty() {
-                self.uses.insert(node, text.uses);
+                self.uses.secrets.insert(node, text.uses);
+            }
+            if !text.services.is_empty() {
+                self.uses.services.insert(node, text.services);
             }
         }
     }
@@ -254,7 +300,8 @@ impl Walk<'_> {
                     let draft = Draft::warning(codes::INTERPOLATION, at, message);
                     self.sink.push(draft.label(why).help(
                         "the forms are `${env.X}`, `${env.X:-default}`, `${env.X:?message}`, \
-                         `${var.x}` and `${secret.x}`",
+                         `${var.x}`, `${secret.x}`, `${services.A/B.port}`, `${services.A/B.url}` and \
+                         `${sandboxes.A.url}`",
                     ));
                     text.push(&rest[..length], self.budget);
                     rest = &rest[length..];
@@ -284,6 +331,23 @@ impl Walk<'_> {
                 }
             },
             Reference::Var(name) => self.var(name, at, text),
+            Reference::Reached(_) if text.place == Place::Vars => {
+                text.bad = true;
+                let message = "a variable cannot tell where a service is reached";
+                self.sink
+                    .push(Draft::error(codes::UNKNOWN_REFERENCE, at, message));
+            }
+            Reference::Reached(wanted) => match self.places.find(wanted) {
+                Ok(reached) => {
+                    text.push(&reached.text, self.budget);
+                    text.services.push(reached.service);
+                }
+                Err(why) => {
+                    text.bad = true;
+                    self.sink
+                        .push(Draft::error(codes::UNKNOWN_REFERENCE, at, why));
+                }
+            },
             Reference::Secret(name) => {
                 if !self.secrets.contains(name) {
                     let message = format!("there is no secret `{name}`");
@@ -379,6 +443,7 @@ struct Text {
     place: Place,
     out: String,
     uses: Vec<String>,
+    services: Vec<String>,
     changed: bool,
     bad: bool,
 }
@@ -404,12 +469,19 @@ enum Reference<'t> {
     Env(&'t str, Or<'t>),
     Var(&'t str),
     Secret(&'t str),
+    Reached(Wanted<'t>),
 }
 
 /// The reference that `text` (at `${`) begins with and its length in bytes. `None`: somebody
 /// else's `${`. An error says why something that looks like ours is not, and how long it is.
 fn reference(text: &str) -> Result<Option<(Reference<'_>, usize)>, (&'static str, usize)> {
-    let scopes = ["${env.", "${var.", "${secret."];
+    let scopes = [
+        "${env.",
+        "${var.",
+        "${secret.",
+        "${services.",
+        "${sandboxes.",
+    ];
     let Some(scope) = scopes.into_iter().find(|scope| text.starts_with(scope)) else {
         return Ok(None);
     };
@@ -419,6 +491,10 @@ fn reference(text: &str) -> Result<Option<(Reference<'_>, usize)>, (&'static str
     };
     let length = scope.len() + closing + 1;
     let body = &rest[..closing];
+    if scope == "${services." || scope == "${sandboxes." {
+        let wanted = Wanted::parse(scope == "${sandboxes.", body).map_err(|why| (why, length))?;
+        return Ok(Some((Reference::Reached(wanted), length)));
+    }
     let env = scope == "${env.";
     let end = body
         .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || (!env && c == '-')))
@@ -462,10 +538,10 @@ fn closing(text: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Or, Reference, reference};
+    use super::{Or, Reference, Wanted, reference};
 
     #[test]
-    fn only_the_five_forms_are_ours() {
+    fn only_our_forms_are_ours() {
         let ours = |text| reference(text).unwrap().map(|(found, _)| found);
         assert_eq!(ours("${env.A}x"), Some(Reference::Env("A", Or::Fail)));
         assert_eq!(
@@ -482,6 +558,13 @@ mod tests {
         );
         assert_eq!(ours("${var.a-b}"), Some(Reference::Var("a-b")));
         assert_eq!(ours("${secret.s}"), Some(Reference::Secret("s")));
+        for (text, wanted) in [
+            ("${services.a/b.port}", Wanted::Port("a/b")),
+            ("${services.a/b.url}/x", Wanted::Url("a/b")),
+            ("${sandboxes.a.url}", Wanted::SandboxUrl("a")),
+        ] {
+            assert_eq!(ours(text), Some(Reference::Reached(wanted)));
+        }
         for other in ["${A}", "${A:-b}", "${envy.A}", "${", "${#x}", "${x.y}"] {
             assert_eq!(reference(other), Ok(None), "{other}");
         }
@@ -491,6 +574,9 @@ mod tests {
             "${var.a:-b}",
             "${env.A+1}",
             "${env.1}",
+            "${services.a.port}",
+            "${services.a/b.host}",
+            "${sandboxes.a/b.url}",
         ] {
             assert!(reference(slip).is_err(), "{slip}");
         }

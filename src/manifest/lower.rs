@@ -11,8 +11,8 @@ use super::codes;
 use super::diagnostic::{Draft, Sink, Source, Span};
 use super::field::{Dict, Either, Field};
 use super::index::{Empty, Home, Index};
-use super::interpolate::SecretUses;
-use super::needs::{NeedGraph, Needer, needs};
+use super::interpolate::Uses;
+use super::needs::{NeedGraph, Needer, implied, needs};
 use super::platform::{Platforms, platforms};
 use super::sandbox;
 use super::secrets::{SecretStore, folder, is_variable};
@@ -21,8 +21,8 @@ use super::tree::{NodeId, Tree};
 use super::types::{Defaults, Manifest, Sandbox, Service, Text};
 use super::{PlatformConfig, Request};
 use crate::model::{
-    Desired, DesiredSandbox, NAME_RULE, SandboxName, SandboxSpec, Scope, Secrets, ServiceAddress,
-    ServiceName, ServiceSpec, WatchRule, digest,
+    Desired, DesiredSandbox, NAME_RULE, Need, SandboxName, SandboxSpec, Scope, Secrets,
+    ServiceAddress, ServiceName, ServiceSpec, WatchRule, digest,
 };
 
 /// What lowering looks at.
@@ -31,7 +31,7 @@ pub(super) struct Lower<'a, 's> {
     pub sources: &'a [Source],
     pub manifest: &'a Manifest,
     pub request: &'a Request,
-    pub uses: &'a SecretUses,
+    pub uses: &'a Uses,
     pub stack: &'a str,
     pub sink: &'a mut Sink,
     pub secrets: SecretStore<'a>,
@@ -187,7 +187,7 @@ impl Lower<'_, '_> {
             let mut todo = vec![at];
             while let Some(at) = todo.pop() {
                 let node = self.tree.resolve(at);
-                for name in self.uses.get(&node).into_iter().flatten() {
+                for name in self.uses.secrets.get(&node).into_iter().flatten() {
                     self.require(name, used);
                 }
                 todo.extend(self.tree.elements(at));
@@ -372,7 +372,8 @@ impl Lower<'_, '_> {
             home: number,
             service: Some(entry_number),
         };
-        let needs = needs(who, &service.needs, &mut all.graph, self.tree, self.sink);
+        let mut needs = needs(who, &service.needs, &mut all.graph, self.tree, self.sink);
+        self.references(who, &address, service, &mut needs, all);
         let mut parts = service::Parts {
             address: &address,
             key: entry.key.at,
@@ -396,6 +397,41 @@ impl Lower<'_, '_> {
         good.then_some((name, spec, watch))
     }
 
+    /// Adds a need for each other service of which a service says where it is reached.
+    fn references(
+        &mut self,
+        who: Needer<'_, '_>,
+        address: &str,
+        service: &Service,
+        needs: &mut Vec<Need>,
+        all: &mut All<'_, '_>,
+    ) {
+        let env = service.env.value.iter().flat_map(|dict| &dict.0);
+        let args = service.args.value.iter().flat_map(|list| &list.0);
+        let places = env.map(|(_, field)| field.at);
+        let places = places.chain(args.map(|field| field.at));
+        for at in places.chain([service.command.at]).flatten() {
+            let named = self.uses.services.get(&self.tree.resolve(at));
+            for other in named
+                .into_iter()
+                .flatten()
+                .filter(|other| *other != address)
+            {
+                let span = self.tree.span(at);
+                implied(
+                    who,
+                    other,
+                    span,
+                    needs,
+                    &mut all.graph,
+                    self.tree,
+                    self.sink,
+                );
+            }
+        }
+        needs.sort();
+    }
+
     /// Environment as written under some `env:`.
     fn env(&mut self, field: &Field<Dict<Text>>) -> Env {
         let mut env = Env::new();
@@ -410,7 +446,7 @@ impl Lower<'_, '_> {
             }
             let node = field.at.map(|at| self.tree.resolve(at));
             let secrets = node
-                .and_then(|node| self.uses.get(&node))
+                .and_then(|node| self.uses.secrets.get(&node))
                 .cloned()
                 .unwrap_or_default();
             let text = field

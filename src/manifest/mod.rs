@@ -19,6 +19,7 @@ mod needs;
 mod parse;
 mod platform;
 mod read;
+mod references;
 mod render;
 mod sandbox;
 mod schema;
@@ -150,6 +151,7 @@ fn read_all(request: &Request, sources: &[Source], sink: &mut Sink) -> Loaded {
         env: &request.env,
         overrides: &request.vars,
         profiles: &request.profiles,
+        platforms: &request.platforms,
     };
     let uses = interpolate::interpolate(&mut tree, root, &values, sink);
     vscode::unfold(&mut tree, root, sink);

@@ -111,6 +111,33 @@ pub(super) fn needs(
     found
 }
 
+/// Adds a need that something else implies, if it is not there yet.
+pub(super) fn implied(
+    who: Needer<'_, '_>,
+    text: &str,
+    span: Span,
+    needs: &mut Vec<Need>,
+    graph: &mut NeedGraph,
+    tree: &Tree<'_>,
+    sink: &mut Sink,
+) {
+    let Some(target) = resolve(who, text, span, sink) else {
+        return;
+    };
+    let Some(named) = name(who, target) else {
+        return;
+    };
+    if needs.iter().any(|need| need.target == named) {
+        return;
+    }
+    graph.need(who, target, span);
+    needs.push(Need {
+        target: named,
+        condition: condition(who, target, text, None, tree, sink),
+        restart: false,
+    });
+}
+
 /// The target in the words of the model; `None` if a name is bad, which has been said.
 fn name(who: Needer<'_, '_>, target: Target) -> Option<NeedTarget> {
     let home = |number: usize| SandboxName::new(who.index.homes[number].name()).ok();

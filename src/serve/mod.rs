@@ -5,9 +5,10 @@
 //! * [`engine`] holds the sandboxes: accounts (one for each token), records of what platforms keep about a
 //!   sandbox, services, commands, files, checkpoints. Its words are the model's.
 //! * A protocol is a folder with one function, `router(engine) -> Router`, and translates between its
-//!   platform's words and the engine's: `sprites`, `iris`, `pocketenv`. It is added by one line in
-//!   `protocols`. It finds the caller's account with [`auth::account`], refuses in its platform's shape, and keeps what only it
-//!   knows about a sandbox or service in the record (`Record::extra`). It has no processes and no state.
+//!   platform's words and the engine's: `sprites`, `iris`, `miosa`, `pocketenv`. It is added by one line in
+//!   `protocols`. It finds the caller's account with [`auth::account`], refuses in its platform's shape,
+//!   and keeps what only it knows about a sandbox or service in the record (`Record::extra`). It has no
+//!   processes, and keeps nothing itself but what may be forgotten.
 //! * [`preview`] leads to the ports of services, for every protocol that gives URLs.
 //! * [`faults`] stands before all of them and knows none of them: latency, failures, lost replies, and the
 //!   log of requests.
@@ -20,6 +21,7 @@ pub mod engine;
 pub mod faults;
 mod iris;
 mod listen;
+pub mod miosa;
 pub mod pocketenv;
 pub mod preview;
 mod sprites;
@@ -34,10 +36,11 @@ pub use faults::Faults;
 pub use listen::{ServeError, Server};
 
 /// Every protocol, each on paths of its own.
-fn protocols(engine: &Engine) -> Router {
+fn protocols(engine: &Engine, miosa: miosa::Switches) -> Router {
     Router::new()
         .merge(sprites::router(engine.clone()))
         .merge(iris::router(engine.clone()))
+        .merge(miosa::router(engine.clone(), miosa))
         .merge(pocketenv::router(engine.clone()))
         .merge(preview::router(engine.clone()))
 }
@@ -49,8 +52,19 @@ impl Server {
         settings: &Settings,
         faults: Arc<Faults>,
     ) -> Result<Self, ServeError> {
+        Self::bind_with(address, settings, faults, miosa::Switches::default()).await
+    }
+
+    /// [`Server::bind`], where `miosa` decides what the page of that protocol leaves open.
+    pub async fn bind_with(
+        address: SocketAddr,
+        settings: &Settings,
+        faults: Arc<Faults>,
+        miosa: miosa::Switches,
+    ) -> Result<Self, ServeError> {
         let listener = listen::take(address).await?;
         let engine = Engine::open(settings, listener.local_addr()?)?;
-        Ok(Self::new(listener, protocols(&engine), engine, faults))
+        let protocols = protocols(&engine, miosa);
+        Ok(Self::new(listener, protocols, engine, faults))
     }
 }

@@ -34,6 +34,41 @@ fn one(body: &str) -> ServiceSpec {
     service(&good(load(&services(body))), "web/a")
 }
 
+/// Its command line.
+fn words(spec: &ServiceSpec) -> String {
+    match &spec.program {
+        Program::Shell { command } => command.clone(),
+        Program::Exec { cmd, args } => format!("{cmd} {}", args.join(" ")),
+    }
+}
+
+#[test]
+fn where_services_are_reached_is_put_in_and_implies_a_need() {
+    let path = Path::new("tests/manifest/good/references.yaml");
+    let loaded = good(manifest::load(&case(path)));
+    let needs = |address: &str| -> Vec<String> {
+        let needs = service(&loaded, address).needs;
+        needs.iter().map(|need| need.target.to_string()).collect()
+    };
+    let db = service(&loaded, "data/db");
+    assert_eq!(
+        (words(&db).as_str(), db.needs.len()),
+        ("postgres -p 5432", 0)
+    );
+    assert_eq!(words(&service(&loaded, "data/seed")), "./seed 5432");
+    assert_eq!(needs("data/seed"), ["db"]);
+    let api = service(&loaded, "web/api");
+    assert_eq!(words(&api), "./api --db 5432");
+    assert_eq!(api.env["CACHE"], "127.0.0.1:9000");
+    assert_eq!(api.env["SELF"], "http://127.0.0.1:3000/healthz");
+    assert_eq!(needs("web/api"), ["data/cache", "data/db", "data/seed"]);
+    assert_eq!(
+        words(&service(&loaded, "web/site")),
+        "./site http://127.0.0.1:3000"
+    );
+    assert_eq!(needs("web/site"), ["api"]);
+}
+
 #[test]
 fn a_full_manifest() {
     let loaded = good(manifest::load(&case(Path::new(

@@ -1,10 +1,12 @@
 //! `gabion serve`, asked over HTTP as clients of the platforms ask: real sandboxes, real processes.
 
 mod accounts;
+mod clients;
 mod exec;
 mod faults;
 mod files;
 mod iris;
+mod miosa;
 mod pocketenv;
 mod preview;
 mod rig;
