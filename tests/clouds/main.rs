@@ -1,3 +1,4 @@
 //! The clouds: what their clients share, and each of them against real servers.
 
 mod http;
+mod supply;
