@@ -172,3 +172,19 @@ fn variables_are_listed_without_values_and_what_cannot_be_done_is_said() {
         assert!(run.stderr().contains(says), "{args:?}: {}", run.stderr());
     }
 }
+
+#[test]
+fn a_plan_says_what_keeps_sandboxes_apart() {
+    let project = Project::new(
+        "version: 1\nstack: acts\nsandboxes:\n  box:\n    isolation: none\n    services: { a: { command: sleep 600 } }\n",
+    );
+    let plan = parsed(&project.ok(&["plan", "--json"]).stdout());
+    assert_eq!(plan["isolation"], json!({ "box": "none" }));
+    let says = "Isolation: none (process groups only).";
+    assert!(project.ok(&["plan"]).stdout().contains(says));
+    let markdown = project.ok(&["plan", "--format", "markdown"]).stdout();
+    assert!(
+        markdown.contains("none (process groups only)"),
+        "{markdown}"
+    );
+}

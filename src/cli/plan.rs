@@ -63,7 +63,7 @@ pub async fn run(context: &Context, args: &PlanArgs) -> Result<ExitCode> {
         desired.sandboxes.clear();
     }
     let targets = super::address::resolve(&args.targets, &desired, &observed)?;
-    let plan = plan::plan(
+    let mut plan = plan::plan(
         &desired,
         &observed,
         &Options {
@@ -71,6 +71,7 @@ pub async fn run(context: &Context, args: &PlanArgs) -> Result<ExitCode> {
             targets,
         },
     )?;
+    plan.isolation = super::isolation::of(&desired, &observed, &platforms);
     let forecast = plan::forecast(&plan, &context.journal(&desired.stack)?.history());
     show(context, args, &plan, forecast.as_ref())?;
     args.limits.check(&plan, &observed)?;
@@ -78,8 +79,9 @@ pub async fn run(context: &Context, args: &PlanArgs) -> Result<ExitCode> {
         plan_file::write(path, &plan, &desired, &observed)?;
     }
     if args.format() == Format::Text && !plan.is_empty() {
-        if !args.destroy {
-            print(&super::isolation::line(&desired, &observed, &platforms))?;
+        let isolation = render::isolation(&plan);
+        if !isolation.is_empty() {
+            print(&format!("{isolation}\n"))?;
         }
         let command = match &args.out {
             Some(path) => format!("gabion apply {}", path.display()),

@@ -5,7 +5,7 @@
 //! for stops and, along the wanted needs, for what comes up before it.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet};
 use std::sync::Arc;
 
 use petgraph::algo::{kosaraju_scc, toposort};
@@ -41,6 +41,7 @@ pub(super) fn empty(world: &World<'_>, verdicts: Verdicts) -> Plan {
         sandboxes: world.desired.sandboxes.len(),
         services,
         unchanged,
+        isolation: BTreeMap::new(),
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Address, SandboxSpec, ServiceSpec, ServiceState};
+use crate::model::{Address, Isolation, SandboxName, SandboxSpec, ServiceSpec, ServiceState};
 
 /// Ordered actions, and what was found on the way.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +26,9 @@ pub struct Plan {
     pub services: usize,
     /// Services that are already as they should be: no action touches them, and no problem is known.
     pub unchanged: usize,
+    /// What keeps each wanted sandbox apart from the machine it is on, where that is known. The planner
+    /// does not know platforms: whoever does fills it in.
+    pub isolation: BTreeMap<SandboxName, Isolation>,
 }
 
 /// One step, with everything that is needed to carry it out.

@@ -1,11 +1,13 @@
 //! The JSON shape, version 1. Its schema is in `schemas/plan.schema.json`.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::super::{Action, Cause, Change, Forecast, Plan, Problem, StepKind, Summary, Until};
-use crate::model::Address;
+use crate::model::{Address, Isolation, SandboxName};
 
 /// What `gabion plan --json` writes.
 #[derive(Serialize, JsonSchema)]
@@ -20,6 +22,9 @@ struct PlanJson<'a> {
     platforms: &'a [String],
     /// The plan in numbers.
     summary: SummaryJson,
+    /// What keeps each sandbox apart from the machine it is on, by its name, where that is known.
+    #[schemars(with = "BTreeMap<String, Isolation>")]
+    isolation: &'a BTreeMap<SandboxName, Isolation>,
     /// The actions, in an order in which they can be done one by one.
     actions: Vec<ActionJson<'a>>,
     /// What could not be planned.
@@ -78,6 +83,7 @@ pub fn json(plan: &Plan, forecast: Option<&Forecast>) -> Value {
         stack: &plan.stack,
         platforms: &plan.platforms,
         summary: summary(plan),
+        isolation: &plan.isolation,
         actions: actions(plan),
         problems: &plan.problems,
         forecast: forecast.map(|forecast| ForecastJson {

@@ -8,6 +8,7 @@
 use serde_json::Value;
 
 use super::super::{Change, Forecast, Plan};
+use super::isolation::isolation;
 use super::text::{Words, mark};
 use super::value::{self, Tone, printable};
 
@@ -28,6 +29,9 @@ pub fn markdown(plan: &Plan, forecast: Option<&Forecast>) -> String {
         out.push_str(&format!("**{}**\n\n", inert(&words.summary(forecast))));
     }
     out.push_str(&format!("{}\n", inert(&words.header())));
+    if !plan.isolation.is_empty() && !plan.is_empty() {
+        out.push_str(&format!("\n{}\n", inert(&isolation(plan))));
+    }
     problems(plan, &mut out);
     let groups = plan.by_address();
     let total = groups.len();

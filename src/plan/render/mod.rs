@@ -3,12 +3,14 @@
 //! with.
 
 mod graph;
+mod isolation;
 pub(super) mod json;
 mod markdown;
 mod text;
 mod value;
 
 pub use graph::{dot, mermaid};
+pub use isolation::isolation;
 pub use json::{json, json_schema};
 pub use markdown::markdown;
 pub use text::{APPLY_HINT, Style, text};
