@@ -1,5 +1,6 @@
 //! One request: built, sent, and sent again as far as that is allowed.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,6 +8,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, Header
 use reqwest::{Method, Response, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::error::Told;
@@ -39,6 +41,29 @@ struct Failed {
     error: HttpError,
     /// Whether asking again may help.
     passing: bool,
+}
+
+/// How often it was tried so far, and what is known from that.
+struct Tries {
+    made: u32,
+    began: Instant,
+    /// Those that did not fail for want of budget.
+    failures: u32,
+    /// How long the platform has made it wait.
+    waited: Duration,
+    may_be_done: bool,
+}
+
+impl Default for Tries {
+    fn default() -> Self {
+        Self {
+            made: 0,
+            began: Instant::now(),
+            failures: 0,
+            waited: Duration::ZERO,
+            may_be_done: false,
+        }
+    }
 }
 
 impl<'c> Request<'c> {
@@ -137,8 +162,17 @@ impl<'c> Request<'c> {
 
     /// The answer as blocks, as they come.
     pub async fn blocks(self, idle: Duration) -> Result<Blocks, HttpError> {
+        let mut tries = Tries::default();
+        let answer = loop {
+            let place = self.enter(&mut tries).await?;
+            let tried = self.begin().await;
+            drop(place);
+            match self.judge(&mut tries, tried) {
+                ControlFlow::Break(judged) => break judged?,
+                ControlFlow::Continue(delay) => sleep(delay).await,
+            }
+        };
         let (request, client) = (self.shown(), self.client.clone());
-        let answer = self.repeat(async |request| request.begin().await).await?;
         let broken = move |message: String| {
             let message = client.conceal(&message);
             HttpError::new(request.clone(), message, Outcome::Unknown)
@@ -146,70 +180,78 @@ impl<'c> Request<'c> {
         Ok(Blocks::new(answer, idle, Box::new(broken)))
     }
 
+    /// Tries until it succeeds, or may not be repeated, or has been often enough.
     async fn read<T>(self, read: impl Fn(Answer) -> Result<T, String>) -> Result<T, HttpError> {
-        self.repeat(async |request| request.whole(&read).await)
-            .await
+        let mut tries = Tries::default();
+        loop {
+            let place = self.enter(&mut tries).await?;
+            let tried = self.whole(&read).await;
+            drop(place);
+            match self.judge(&mut tries, tried) {
+                ControlFlow::Break(judged) => return judged,
+                ControlFlow::Continue(delay) => sleep(delay).await,
+            }
+        }
     }
 
-    /// Tries until it succeeds, or may not be repeated, or has been often enough.
-    async fn repeat<T>(
-        self,
-        attempt: impl AsyncFn(&Self) -> Result<T, Failed>,
-    ) -> Result<T, HttpError> {
+    /// Waits until another try may be made.
+    async fn enter(&self, tries: &mut Tries) -> Result<Option<SemaphorePermit<'c>>, HttpError> {
         if let Some(message) = &self.broken {
             let message = message.clone();
             return Err(HttpError::new(self.shown(), message, Outcome::NotDone));
         }
+        let place = self.client.0.connection.limiter.enter().await;
+        tries.made += 1;
+        tries.began = Instant::now();
+        Ok(place)
+    }
+
+    /// What follows from a try: an end, or another one after a delay.
+    fn judge<T>(
+        &self,
+        tries: &mut Tries,
+        tried: Result<T, Failed>,
+    ) -> ControlFlow<Result<T, HttpError>, Duration> {
         let backoff = self.client.0.endpoint.backoff;
         let limiter = &self.client.0.connection.limiter;
-        let (mut tries, mut failures) = (0, 0);
-        let mut waited = Duration::ZERO;
-        let mut may_be_done = false;
-        loop {
-            let place = limiter.enter().await;
-            tries += 1;
-            let began = Instant::now();
-            let tried = attempt(&self).await;
-            drop(place);
-            self.log(tries, began, tried.as_ref().err());
-            let Failed { mut error, passing } = match tried {
-                Ok(value) => {
-                    limiter.answered();
-                    return Ok(value);
+        self.log(tries.made, tries.began, tried.as_ref().err());
+        let Failed { mut error, passing } = match tried {
+            Ok(value) => {
+                limiter.answered();
+                return ControlFlow::Break(Ok(value));
+            }
+            Err(failed) => failed,
+        };
+        error.tries = tries.made;
+        tries.may_be_done |= error.may_be_done();
+        let delay = match error.status {
+            Some(429) => {
+                let delay = error.retry_after.unwrap_or(PAUSE);
+                limiter.complained(delay.min(backoff.patience), Instant::now());
+                tries.waited += delay.max(PAUSE);
+                let again = self.retry != Retry::Never && tries.waited <= backoff.patience;
+                // The limiter makes everybody wait.
+                again.then_some(Duration::ZERO)
+            }
+            _ => {
+                tries.failures += 1;
+                let allowed = match self.retry {
+                    Retry::Safe => passing,
+                    Retry::IfNotDone => passing && !error.may_be_done(),
+                    Retry::Never => false,
+                };
+                let asked = error.retry_after.unwrap_or_default();
+                let again = allowed && tries.failures < backoff.tries && asked <= backoff.patience;
+                again.then(|| backoff.before(tries.failures + 1).max(asked))
+            }
+        };
+        match delay {
+            Some(delay) => ControlFlow::Continue(delay),
+            None => {
+                if tries.may_be_done {
+                    error.outcome = Outcome::Unknown;
                 }
-                Err(failed) => failed,
-            };
-            error.tries = tries;
-            may_be_done |= error.may_be_done();
-            let delay = match error.status {
-                Some(429) => {
-                    let delay = error.retry_after.unwrap_or(PAUSE);
-                    limiter.complained(delay.min(backoff.patience), Instant::now());
-                    waited += delay.max(PAUSE);
-                    let again = self.retry != Retry::Never && waited <= backoff.patience;
-                    // The limiter makes everybody wait.
-                    again.then_some(Duration::ZERO)
-                }
-                _ => {
-                    failures += 1;
-                    let allowed = match self.retry {
-                        Retry::Safe => passing,
-                        Retry::IfNotDone => passing && !error.may_be_done(),
-                        Retry::Never => false,
-                    };
-                    let asked = error.retry_after.unwrap_or_default();
-                    let again = allowed && failures < backoff.tries && asked <= backoff.patience;
-                    again.then(|| backoff.before(failures + 1).max(asked))
-                }
-            };
-            match delay {
-                Some(delay) => sleep(delay).await,
-                None => {
-                    if may_be_done {
-                        error.outcome = Outcome::Unknown;
-                    }
-                    return Err(error);
-                }
+                ControlFlow::Break(Err(error))
             }
         }
     }
