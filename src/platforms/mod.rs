@@ -22,6 +22,7 @@ use crate::model::{
 mod acts;
 pub mod cloud;
 pub mod local;
+pub mod miosa;
 mod open;
 
 pub use acts::{Endpoint, InventoryEntry, InventoryQuery, VariableKind};

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use super::cloud::settings::Settings;
-use super::{Act, PlatformError, Result, local};
+use super::{Act, PlatformError, Result, local, miosa};
 use crate::model::Capabilities;
 
 /// What a platform is opened with.
@@ -29,11 +29,18 @@ struct Kind {
     open: fn(&Opening<'_>) -> Result<Box<dyn Act>>,
 }
 
-const KINDS: [Kind; 1] = [Kind {
-    capabilities: local::capabilities,
-    has_access: |_| true,
-    open: |it| Ok(Box::new(local::Local::new(it.home, it.stack, it.program))),
-}];
+const KINDS: [Kind; 2] = [
+    Kind {
+        capabilities: local::capabilities,
+        has_access: |_| true,
+        open: |it| Ok(Box::new(local::Local::new(it.home, it.stack, it.program))),
+    },
+    Kind {
+        capabilities: miosa::capabilities,
+        has_access: miosa::has_access,
+        open: |it| Ok(Box::new(miosa::Miosa::open(&it.settings, it.stack)?)),
+    },
+];
 
 /// The capability tables of all kinds.
 pub fn capabilities() -> Vec<&'static Capabilities> {

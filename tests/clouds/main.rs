@@ -1,4 +1,8 @@
 //! The clouds: what their clients share, and each of them against real servers.
 
+#[path = "../common/mod.rs"]
+mod common;
 mod http;
+mod miosa;
+mod served;
 mod supply;

@@ -146,6 +146,15 @@ impl<'c> Request<'c> {
         self.read(|answer| answer.json()).await
     }
 
+    /// The answer as `read` understands it. What it does not understand is a failure of the request, and
+    /// treated like one.
+    pub async fn fetch_as<T>(
+        self,
+        read: impl Fn(&Answer) -> Result<T, String>,
+    ) -> Result<T, HttpError> {
+        self.read(|answer| read(&answer)).await
+    }
+
     /// As [`Request::fetch`]; `None` for 404.
     pub async fn find<T: DeserializeOwned>(self) -> Result<Option<T>, HttpError> {
         match self.fetch().await {

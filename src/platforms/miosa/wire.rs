@@ -1,0 +1,286 @@
+//! What Miosa answers, in all the shapes that its clients have to accept: protocol page miosa, §2 to §5.
+
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
+
+/// The record under `data`, or the body itself.
+pub(super) fn unwrapped(body: Value) -> Value {
+    match body {
+        Value::Object(mut body) if body.contains_key("data") => {
+            body.remove("data").unwrap_or_default()
+        }
+        body => body,
+    }
+}
+
+/// The list in a body: under one of these keys, or the body itself.
+pub(super) fn listed(body: Value, keys: &[&str]) -> Vec<Value> {
+    match body {
+        Value::Array(list) => list,
+        Value::Object(mut body) => {
+            let found = keys.iter().find_map(|key| match body.remove(*key) {
+                Some(Value::Array(list)) => Some(list),
+                _ => None,
+            });
+            found.unwrap_or_default()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// A value as a type; the error shows none of it.
+pub(super) fn read<T: DeserializeOwned>(value: Value) -> Result<T, String> {
+    serde_json::from_value(value).map_err(|_| "the answer cannot be understood".to_owned())
+}
+
+/// A sandbox.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Record {
+    pub id: String,
+    #[serde(default)]
+    pub name: Option<String>,
+    #[serde(default)]
+    state: Option<String>,
+    #[serde(default)]
+    status: Option<String>,
+    #[serde(default)]
+    pub ready: Option<bool>,
+    #[serde(default)]
+    pub template_id: Option<String>,
+    #[serde(default)]
+    pub cpu_count: Option<u32>,
+    #[serde(default)]
+    pub memory_mb: Option<u64>,
+    #[serde(default)]
+    pub disk_size_mb: Option<u64>,
+    #[serde(default)]
+    pub always_on: Option<bool>,
+    #[serde(default)]
+    pub timeout_sec: Option<u64>,
+    #[serde(default)]
+    pub preview_url: Option<String>,
+    #[serde(default)]
+    pub checkpoint_pending: Option<bool>,
+    #[serde(default)]
+    pub metadata: Option<Map<String, Value>>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub created_at: Option<Timestamp>,
+}
+
+/// How far a sandbox is, from its state word (§3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Up.
+    Running,
+    /// Kept; a resume brings it up.
+    Down,
+    /// On its way to something.
+    Moving,
+    /// Broken.
+    Error,
+    /// Gone for good.
+    Destroyed,
+}
+
+impl Record {
+    /// Its state in the platform's own word.
+    pub(super) fn word(&self) -> &str {
+        let word = self.state.as_deref().or(self.status.as_deref());
+        word.unwrap_or_default()
+    }
+
+    pub(super) fn stage(&self) -> Stage {
+        match self.word() {
+            "running" => Stage::Running,
+            "paused" | "stopped" => Stage::Down,
+            "error" => Stage::Error,
+            "destroyed" => Stage::Destroyed,
+            _ => Stage::Moving,
+        }
+    }
+
+    /// Whether commands may be run in it, as far as it says so itself.
+    pub(super) fn is_ready(&self) -> bool {
+        self.stage() == Stage::Running && self.ready != Some(false)
+    }
+
+    /// Why it is broken.
+    pub(super) fn last_error(&self) -> String {
+        let error = self.metadata.as_ref().and_then(|it| it.get("last_error"));
+        let reason = error.and_then(|error| error.get("reason").or(Some(error)));
+        let reason = reason.and_then(Value::as_str);
+        let id = &self.id;
+        match reason {
+            Some(reason) => format!("sandbox {id} is in state `error`: {reason}"),
+            None => format!("sandbox {id} is in state `error`"),
+        }
+    }
+}
+
+/// A background process.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Process {
+    /// A number, or a text.
+    #[serde(deserialize_with = "text")]
+    pub pid: String,
+    #[serde(default)]
+    pub name: Option<String>,
+    #[serde(default)]
+    pub command: Option<String>,
+    #[serde(default)]
+    pub status: Option<String>,
+    #[serde(default)]
+    pub state: Option<String>,
+    #[serde(default)]
+    pub exit_code: Option<i32>,
+    #[serde(default)]
+    pub started_at: Option<String>,
+}
+
+impl Process {
+    /// Whether it runs.
+    pub(super) fn is_live(&self) -> bool {
+        let word = self.status.as_deref().or(self.state.as_deref());
+        let over = ["stopped", "failed", "exited", "killed", "completed"];
+        self.exit_code.is_none() && !word.is_some_and(|word| over.contains(&word))
+    }
+
+    /// When it was started.
+    pub(super) fn started(&self) -> Option<Timestamp> {
+        self.started_at.as_deref()?.parse().ok()
+    }
+}
+
+/// What a command left.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Ran {
+    #[serde(default)]
+    pub stdout: String,
+    #[serde(default)]
+    pub exit_code: i32,
+}
+
+/// Whether a sandbox can run commands (§4).
+pub(super) fn says_ready(body: &Value) -> bool {
+    if body["ready"].as_bool() == Some(true) {
+        return true;
+    }
+    let components = [
+        &body["components"],
+        &body["readiness"]["components"],
+        &body["readiness_components"],
+    ];
+    let components = components.into_iter().find_map(Value::as_object);
+    components.is_some_and(|components| {
+        COMPONENTS.iter().all(|name| {
+            let status = components.get(*name);
+            let status = status.map(|it| it.get("status").unwrap_or(it));
+            status.and_then(Value::as_str) == Some("ready")
+        })
+    })
+}
+
+const COMPONENTS: [&str; 8] = [
+    "command_agent",
+    "process_control",
+    "resource_contract",
+    "clock",
+    "identity",
+    "durability",
+    "filesystem",
+    "internal_probe",
+];
+
+/// The lines of a log (§5).
+pub(super) fn log_lines(body: &[u8]) -> Vec<String> {
+    let whole = || String::from_utf8_lossy(body).into_owned();
+    let text = match serde_json::from_slice(body) {
+        Ok(Value::String(text)) => text,
+        Ok(Value::Object(body)) => {
+            let inner = body.get("data").and_then(Value::as_object).unwrap_or(&body);
+            if let Some(Value::Array(lines)) = inner.get("lines") {
+                let lines = lines.iter().filter_map(Value::as_str);
+                return lines.map(str::to_owned).collect();
+            }
+            let text = ["data", "logs", "output"];
+            let text = text.iter().find_map(|key| inner.get(*key)?.as_str());
+            text.unwrap_or_default().to_owned()
+        }
+        _ => whole(),
+    };
+    text.lines().map(str::to_owned).collect()
+}
+
+fn text<'de, D: Deserializer<'de>>(d: D) -> Result<String, D::Error> {
+    match Value::deserialize(d)? {
+        Value::String(text) => Ok(text),
+        Value::Number(number) => Ok(number.to_string()),
+        _ => Err(serde::de::Error::custom("neither a number nor a text")),
+    }
+}
+
+fn lenient<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Timestamp>, D::Error> {
+    let value = Value::deserialize(d)?;
+    Ok(value.as_str().and_then(|text| text.parse().ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn every_shape_of_a_process_is_read() {
+        for (shape, pid, live) in [
+            (json!({"data": {"pid": 7, "status": "running"}}), "7", true),
+            (
+                json!({"pid": "7", "state": "running", "exit_code": null}),
+                "7",
+                true,
+            ),
+            (json!({"data": {"pid": 7, "status": "exited"}}), "7", false),
+            (
+                json!({"pid": 7, "status": "odd", "exit_code": 0}),
+                "7",
+                false,
+            ),
+            (json!({"pid": 7}), "7", true),
+        ] {
+            let process: Process = read(unwrapped(shape)).unwrap();
+            assert_eq!((process.pid.as_str(), process.is_live()), (pid, live));
+        }
+        assert!(read::<Process>(json!({"pid": null})).is_err());
+    }
+
+    #[test]
+    fn every_shape_of_a_log_is_read() {
+        let lines = vec!["a".to_owned(), "b".to_owned()];
+        for shape in [
+            "\"a\\nb\\n\"",
+            r#"{"data":"a\nb\n"}"#,
+            r#"{"logs":"a\nb"}"#,
+            r#"{"data":{"lines":["a","b"]}}"#,
+            r#"{"lines":["a","b"]}"#,
+            "a\nb\n",
+        ] {
+            assert_eq!(log_lines(shape.as_bytes()), lines, "{shape}");
+        }
+    }
+
+    #[test]
+    fn readiness_is_said_in_two_ways() {
+        assert!(says_ready(&json!({"ready": true})));
+        let all = |status: Value| {
+            let all = COMPONENTS
+                .iter()
+                .map(|name| ((*name).to_owned(), status.clone()));
+            json!({"readiness": {"components": all.collect::<Map<_, _>>()}})
+        };
+        assert!(says_ready(&all(json!("ready"))));
+        assert!(says_ready(&all(json!({"status": "ready"}))));
+        assert!(!says_ready(&all(json!("pending"))));
+        assert!(!says_ready(&json!({"ready": false})));
+    }
+}
