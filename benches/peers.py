@@ -22,8 +22,10 @@ SERVER = (
 class Service:
     """A line for the shell; it writes its name to the pipe at `said` once it runs."""
 
-    def __init__(self, name, said, line, port=None, needs=None):
+    def __init__(self, name, said, line, port=None, needs=None, writes=False):
         self.name, self.said, self.line, self.port, self.needs = name, said, line, port, needs
+        # Whether its output is to be kept.
+        self.writes = writes
 
     @classmethod
     def idle(cls, name, said, number):
@@ -34,8 +36,9 @@ class Service:
         return cls(name, said, f'exec {sys.executable} -S -c "{SERVER}" {port} {said} {name}', port, needs)
 
     @classmethod
-    def writer(cls, name, said, count, number):
-        return cls(name, said, f"echo {name} $(date +%s%N) > {said}; seq 1 {count}; exec sleep {number}")
+    def writer(cls, name, said, command, number):
+        line = f"echo {name} $(date +%s%N) > {said}; {command}; exec sleep {number}"
+        return cls(name, said, line, writes=True)
 
 
 class Driver:
@@ -152,7 +155,7 @@ class S6(Driver):
             if each.port:
                 (folder / "notification-fd").write_text("3\n")
             script(folder / "run", f"{wait}{each.line}{ready}")
-            if "seq" in each.line:
+            if each.writes:
                 (folder / "log").mkdir()
                 script(folder / "log/run", f"exec s6-log T n1000 s16777215 {self.dir}/{each.name}")
 

@@ -18,8 +18,9 @@ stopped   from the command that ends it to the end of the last process, of servi
 chain     10 servers, each started once the port of the one before accepts connections
 RSS, PSS  of the supervisor's own processes, summed; PSS divides what processes share
 idle CPU  of the same, in milliseconds a minute, beside 100 services that sleep
-lines/s   a service writes numbered lines; until the last one is in the log, with the time of each line
-          (but for supervisord, which does not note it)
+lines/s   a service writes a million numbered lines, of 8 bytes at most; until the last one is in the log,
+          with the time of each line (but for supervisord, which does not note it)
+of 100 B  the same with lines of 100 bytes, half as many: they have to fit into what is kept of a log
 """
 
 import argparse
@@ -213,17 +214,36 @@ def chain(driver, mark, args, found):
         found["chain"].append(run.ready)
 
 
+# The length of a wide line, with its end.
+WIDE = 100
+
+
 def throughput(driver, mark, args, found):
-    last = str(args.lines).encode()
-    with Run(driver, mark, lambda said: [Service.writer("writer", said, args.lines, f"1000000.{mark}")]) as run:
+    narrow = [str(n).encode() for n in range(1, args.lines + 1)]
+    flood(driver, mark, lambda folder: f"seq 1 {args.lines}", narrow, found, "lines")
+    wide = [b"%0*d" % (WIDE - 1, n) for n in range(1, args.lines // 2 + 1)]
+
+    def command(folder):
+        # Whatever makes such lines takes longer than reading them.
+        path = folder / "wide-lines"
+        path.write_bytes(b"\n".join(wide) + b"\n")
+        return f"cat {path}"
+
+    flood(driver, mark, command, wide, found, "wide")
+
+
+def flood(driver, mark, command, expected, found, key):
+    def services(said):
+        return [Service.writer("writer", said, command(pathlib.Path(said).parent), f"1000000.{mark}")]
+
+    with Run(driver, mark, services) as run:
         # It may have begun long before the command that starts the supervisor ended.
         began = int(run.said.words["writer"][0]) / 1e9
-        while not run.driver.has_last("writer", last) and time.time() - began < PATIENCE:
+        while not run.driver.has_last("writer", expected[-1]) and time.time() - began < PATIENCE:
             # A file cannot be waited for alike with all of them.
             time.sleep(0.002)
-        found["lines"].append(args.lines / (time.time() - began))
+        found[key].append(len(expected) / (time.time() - began))
         kept = run.driver.lines("writer")
-    expected = [str(n).encode() for n in range(1, args.lines + 1)]
     found["lost"].append(0 if kept == expected else len(set(expected) - set(kept)))
 
 
@@ -246,8 +266,13 @@ COLUMNS = {
     "pss": ("PSS", statistics.median, lambda mb: f"{mb:.1f} MB"),
     "idle": ("idle CPU/min", statistics.median, lambda s: f"{s * 1000:.1f} ms"),
     "lines": ("lines/s", statistics.median, lambda n: f"{n:,.0f}"),
+    "wide": (f"of {WIDE} B", statistics.median, lambda n: f"{n:,.0f}"),
     "lost": ("lost", max, str),
 }
+
+
+# Of which more is better.
+RATES = {"lines", "wide"}
 
 
 def summary(found):
@@ -273,15 +298,15 @@ def claims(results, lines):
             others = {n: r[key] for n, r in results.items() if n not in ours and r[key] is not None}
             if own[key] is None or not others:
                 continue
-            best = (max if key == "lines" else min)(others, key=others.get)
-            first = own[key] >= others[best] if key == "lines" else own[key] <= others[best]
+            best = (max if key in RATES else min)(others, key=others.get)
+            first = own[key] >= others[best] if key in RATES else own[key] <= others[best]
             text = f"{name} is first in {heading}: {write(own[key])}, {best} {write(others[best])}"
             holds &= claim(text, first)
         if own["respawn_p99"] is not None:
             holds &= claim(f"{name}: respawn p99 {ms(own['respawn_p99'])}; limit 20 ms", own["respawn_p99"] < 0.020)
             holds &= claim(f"{name}: {own['rss']:.1f} MB resident; limit 12 MB", own["rss"] <= 12)
         if own["lost"] is not None:
-            holds &= claim(f"{name}: {own['lost']} lines lost of {lines:,}", own["lost"] == 0)
+            holds &= claim(f"{name}: {own['lost']} lines lost of {lines:,}, and of {lines // 2:,} wide ones", own["lost"] == 0)
     return holds
 
 
@@ -304,7 +329,7 @@ def main():
                 drivers.append(driver)
             else:
                 print(f"{driver.name} is not installed, and left out", file=sys.stderr)
-    keys = ["ready", "stopped", "chain", "respawn", "rss", "pss", "idle", "lines", "lost"]
+    keys = ["ready", "stopped", "chain", "respawn", "rss", "pss", "idle", "lines", "wide", "lost"]
     found = {driver.name: {key: [] for key in keys} for driver in drivers}
     marks = iter(range(1, 1_000_000))
     for turn in range(args.rounds):

@@ -3,11 +3,12 @@
 //!
 //! 1. journal: *fill*; bytes move from the pipe into the stage.
 //! 2. They are read from the stage, which keeps them.
-//! 3. journal: *write*, with the size of the file; they are appended.
-//! 4. journal: *drain*; they leave the stage.
+//! 3. journal: *write*, with the size of the file; they are appended, in one piece.
+//! 4. They leave the stage.
 //!
-//! Who comes next goes on with what the stage holds after *fill*, cuts the file back and appends again
-//! after *write*, with the same time, and empties the stage after *drain*.
+//! Who comes next goes on with what the stage holds after *fill*. After *write* it cuts the file back and
+//! appends again, with the same time, as long as the stage holds all of the batch; where it does not
+//! they have begun to leave it, and it is emptied. What cannot be written leaves it after *drain*.
 
 use std::collections::HashMap;
 use std::io;
@@ -16,11 +17,11 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::CHUNK;
 use super::file::Log;
 use super::format::{self, Text};
 use super::journal::{Entry, Journal, Whose};
 use super::os::{Kept, Stage};
+use super::{CHUNK, LIMIT};
 use crate::model::ServiceName;
 use crate::platforms::LogStream;
 
@@ -42,6 +43,10 @@ pub(super) struct Carrier {
     stage: Stage,
     journal: Journal,
     logs: HashMap<ServiceName, Log>,
+    /// The size in bytes at which a log file is put aside.
+    limit: u64,
+    /// The most bytes that are copied out of the stage at once.
+    piece: usize,
     chunk: Box<[u8]>,
     out: Vec<u8>,
     /// The time of the last batch: times in a log do not go back when the clock does.
@@ -66,6 +71,8 @@ impl Carrier {
             stage: Stage::new(kept.stage)?,
             journal: Journal::new(kept.journal),
             logs: HashMap::new(),
+            limit: LIMIT,
+            piece: CHUNK,
             chunk: vec![0; CHUNK].into_boxed_slice(),
             out: Vec::new(),
             last: Timestamp::UNIX_EPOCH,
@@ -78,14 +85,18 @@ impl Carrier {
     pub(super) fn recover(&mut self) -> io::Result<()> {
         match self.journal.get()? {
             Entry::Idle => {}
-            Entry::Fill(whose) => _ = self.carry(whose, &mut |_| {})?,
+            Entry::Fill(whose) => {
+                let held = self.stage.len()?;
+                self.carry(whose, held, &mut |_| {})?;
+            }
             Entry::Write {
                 whose,
                 size,
                 take,
+                left,
                 at,
                 lost,
-            } => {
+            } if self.stage.len()? as u64 >= take + u64::from(left) => {
                 self.last = at;
                 let log = self.log(&whose.name);
                 log.lost = lost;
@@ -93,12 +104,25 @@ impl Carrier {
                 if log.prepare().is_ok() {
                     log.take_back(size)?;
                 }
-                let whose = self.carry_piece(whose, Some(take), &mut |_| {})?;
-                self.carry(whose, &mut |_| {})?;
+                let held = self.stage.len()?;
+                let (whose, held) = self.carry_piece(whose, held, Some(take), &mut |_| {})?;
+                self.carry(whose, held, &mut |_| {})?;
+            }
+            Entry::Write {
+                whose, left, at, ..
+            } => {
+                self.last = at;
+                let whose = Whose {
+                    continues: true,
+                    ..whose
+                };
+                self.give_up(left as usize)?;
+                self.carry(whose, left as usize, &mut |_| {})?;
             }
             Entry::Drain { whose, left } => {
-                self.empty(left)?;
-                self.carry(whose, &mut |_| {})?;
+                let left = left as usize;
+                self.give_up(left)?;
+                self.carry(whose, left, &mut |_| {})?;
             }
             Entry::Own { name, size } => {
                 let log = self.log(&name);
@@ -115,7 +139,7 @@ impl Carrier {
     /// Gives up what the journal says was begun.
     pub(super) fn abandon(&mut self) -> io::Result<()> {
         self.logs.clear();
-        self.empty(0)?;
+        self.give_up(0)?;
         self.put(&Entry::Idle)
     }
 
@@ -137,19 +161,22 @@ impl Carrier {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Taken::Nothing),
             Err(error) => return Err(error),
         }
-        let mut length = 0;
-        let mut look = |bytes: &[u8]| {
-            length += bytes.len() as u64;
-            seen(bytes);
-        };
-        let open = self.carry(whose, &mut look)?;
+        // All of it, should something have been left there.
+        let held = self.stage.len()?;
+        let open = self.carry(whose, held, seen)?;
+        let length = held as u64;
         Ok(Taken::Bytes { length, open })
     }
 
-    /// Carries what the stage holds. Says whether a line stands open after it.
-    fn carry(&mut self, mut whose: Whose, seen: &mut dyn FnMut(&[u8])) -> io::Result<bool> {
-        while self.stage.len()? > 0 {
-            whose = self.carry_piece(whose, None, seen)?;
+    /// Carries the bytes that the stage holds. Says whether a line stands open after them.
+    fn carry(
+        &mut self,
+        mut whose: Whose,
+        mut held: usize,
+        seen: &mut dyn FnMut(&[u8]),
+    ) -> io::Result<bool> {
+        while held > 0 {
+            (whose, held) = self.carry_piece(whose, held, None, seen)?;
         }
         Ok(whose.continues)
     }
@@ -160,53 +187,63 @@ impl Carrier {
         bytes.last() != Some(&b'\n') && self.trouble(name).is_none()
     }
 
-    /// Carries as much of it as is copied at once, which is nearly always all, and returns how the
-    /// rest is to be labelled. `again` is how much it was when it was first tried.
+    /// Carries as many of the bytes `held` as are copied at once, which is nearly always all, and returns
+    /// how the rest is to be labelled and how much it is. `again` is how much it was when it was first
+    /// tried.
     fn carry_piece(
         &mut self,
         whose: Whose,
+        held: usize,
         again: Option<u64>,
         seen: &mut dyn FnMut(&[u8]),
-    ) -> io::Result<Whose> {
+    ) -> io::Result<(Whose, usize)> {
         step!(self);
-        let most = again.map_or(CHUNK, |take| CHUNK.min(take as usize));
+        let most = again.map_or(self.piece, |take| CHUNK.min(take as usize));
         let taken = self.stage.peek(&mut self.chunk[..most])?;
-        let held = self.stage.len()?;
-        if taken == 0 && held > 0 {
+        if taken == 0 {
             return Err(io::Error::other("the stage cannot be read"));
         }
-        let left = held.saturating_sub(taken) as u64;
+        let left = held.saturating_sub(taken);
         let chunk = std::mem::take(&mut self.chunk);
         seen(&chunk[..taken]);
         let at = match again {
             Some(_) => self.last,
             None => self.now(),
         };
-        let written = self.write(&whose, at, &chunk[..taken]);
+        let written = self.write(&whose, at, &chunk[..taken], left);
         self.chunk = chunk;
-        written?;
+        let written = written?;
         let after = Whose {
             continues: self.stands_open(&whose.name, &self.chunk[..taken]),
             ..whose
         };
-        step!(self);
-        self.put(&Entry::Drain {
-            whose: after.clone(),
-            left,
-        })?;
-        self.empty(left)?;
-        Ok(after)
+        if !written {
+            step!(self);
+            self.put(&Entry::Drain {
+                whose: after.clone(),
+                left: left as u64,
+            })?;
+        }
+        self.empty(taken)?;
+        Ok((after, left))
     }
 
-    /// Appends one batch. Where that cannot be done its bytes are lost, which is noted.
-    fn write(&mut self, whose: &Whose, at: Timestamp, bytes: &[u8]) -> io::Result<()> {
+    /// Appends one batch, with so much behind it in the stage. Where that cannot be done its bytes are
+    /// lost, which is noted. Says whether it was done.
+    fn write(
+        &mut self,
+        whose: &Whose,
+        at: Timestamp,
+        bytes: &[u8],
+        left: usize,
+    ) -> io::Result<bool> {
         let (take, lost) = (bytes.len() as u64, self.lost(&whose.name));
         let log = self.log(&whose.name);
         let size = match log.prepare() {
             Ok(size) => size,
             Err(error) => {
                 log.lose(take, &error);
-                return Ok(());
+                return Ok(false);
             }
         };
         step!(self);
@@ -214,6 +251,7 @@ impl Carrier {
             whose: whose.clone(),
             size,
             take,
+            left: u32::try_from(left).unwrap_or(u32::MAX),
             at,
             lost,
         };
@@ -223,20 +261,19 @@ impl Carrier {
         #[cfg(test)]
         self.mortal.check()?;
         let log = self.log(&whose.name);
-        match appended {
+        match &appended {
             Ok(()) => (log.lost, log.trouble) = (0, None),
             Err(error) => {
                 if let Err(error) = log.take_back(size) {
                     tracing::warn!(service = %whose.name, %error, "half a batch stays in its log");
                 }
-                log.lose(take, &error);
+                log.lose(take, error);
             }
         }
-        Ok(())
+        Ok(appended.is_ok())
     }
 
     fn append(&mut self, whose: &Whose, at: Timestamp, bytes: &[u8], lost: u64) -> io::Result<()> {
-        let mut out = std::mem::take(&mut self.out);
         let Some(log) = self.logs.get_mut(&whose.name) else {
             return Ok(());
         };
@@ -259,22 +296,17 @@ impl Carrier {
             continues: whose.continues,
             bytes,
         };
+        self.out.clear();
+        notice.write(&mut self.out);
+        text.write(&mut self.out);
         #[cfg(test)]
-        let mortal = &mut self.mortal;
-        let mut sink = |records: &[u8]| {
-            #[cfg(test)]
-            if mortal.dies_next() {
-                log.append(&records[..records.len() / 2])?;
+        {
+            if self.mortal.dies_next() {
+                log.append(&self.out[..self.out.len() / 2])?;
             }
-            #[cfg(test)]
-            mortal.step()?;
-            log.append(records)
-        };
-        let written = notice
-            .write(&mut out, &mut sink)
-            .and_then(|()| text.write(&mut out, &mut sink));
-        self.out = out;
-        written
+            self.mortal.step()?;
+        }
+        log.append(&self.out)
     }
 
     /// Ends the line that stands open in a stream whose process has ended, and tells of what was lost.
@@ -307,16 +339,24 @@ impl Carrier {
     }
 
     /// Empties the stage down to its last `left` bytes.
-    fn empty(&mut self, left: u64) -> io::Result<()> {
-        step!(self);
-        loop {
-            let length = (self.stage.len()? as u64).saturating_sub(left);
-            let length = CHUNK.min(length as usize);
-            if length == 0 {
-                return Ok(());
-            }
-            self.stage.drain(&mut self.chunk[..length])?;
+    fn give_up(&mut self, left: usize) -> io::Result<()> {
+        let length = self.stage.len()?.saturating_sub(left);
+        self.empty(length)
+    }
+
+    /// Takes the first bytes out of the stage.
+    fn empty(&mut self, mut length: usize) -> io::Result<()> {
+        #[cfg(test)]
+        if self.mortal.dies_next() {
+            self.stage.drain(&mut self.chunk[..length / 2])?;
         }
+        step!(self);
+        while length > 0 {
+            let now = CHUNK.min(length);
+            self.stage.drain(&mut self.chunk[..now])?;
+            length -= now;
+        }
+        Ok(())
     }
 
     fn put(&self, entry: &Entry) -> io::Result<()> {
@@ -337,8 +377,8 @@ impl Carrier {
     }
 
     fn log(&mut self, name: &ServiceName) -> &mut Log {
-        let dir = &self.dir;
-        let new = || Log::new(dir, name);
+        let (dir, limit) = (&self.dir, self.limit);
+        let new = || Log::new(dir, name).with_limit(limit);
         self.logs.entry(name.clone()).or_insert_with(new)
     }
 

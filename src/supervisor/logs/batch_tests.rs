@@ -1,10 +1,11 @@
-//! The steps of a batch, with deaths between and within them.
+//! The steps of a batch, with deaths between and within them, and what readers find of it.
 
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 
 use proptest::prelude::*;
 
+use super::super::{Follower, KEEP, path};
 use super::*;
 use crate::platforms::{LogLine, LogQuery};
 
@@ -43,7 +44,11 @@ struct Rig {
     kept: Kept,
     carrier: Carrier,
     deaths: Vec<usize>,
+    limit: u64,
+    piece: usize,
 }
+
+const STREAMS: [LogStream; 2] = [LogStream::Stdout, LogStream::Stderr];
 
 fn copy(kept: &Kept) -> Kept {
     let copy = |fd: &OwnedFd| fd.try_clone().unwrap();
@@ -66,15 +71,25 @@ impl Rig {
             kept,
             carrier,
             deaths,
+            limit: LIMIT,
+            piece: CHUNK,
         };
         rig.carrier.mortal.left = rig.deaths.pop();
         rig
+    }
+
+    /// Puts files aside at `limit` bytes, and copies at most `piece` bytes at once.
+    fn bounded(mut self, limit: u64, piece: usize) -> Self {
+        (self.limit, self.piece) = (limit, piece);
+        (self.carrier.limit, self.carrier.piece) = (limit, piece);
+        self
     }
 
     /// Another process takes over, which may die as well.
     fn succeed(&mut self) {
         loop {
             self.carrier = Carrier::new(self.dir.path(), copy(&self.kept)).unwrap();
+            (self.carrier.limit, self.carrier.piece) = (self.limit, self.piece);
             self.carrier.mortal.left = self.deaths.pop();
             if self.carrier.recover().is_ok() {
                 return;
@@ -101,8 +116,29 @@ impl Rig {
         }
     }
 
+    /// Ends what stands open, over as many lives as it needs.
+    fn end_all(&mut self, open: [bool; 2]) {
+        for (stream, continues) in STREAMS.into_iter().zip(open) {
+            let name = self.name.clone();
+            let mut whose = Whose {
+                name,
+                stream,
+                continues,
+            };
+            while self.carrier.end_line(&whose).is_err() {
+                self.succeed();
+                whose.continues = true;
+            }
+        }
+        self.succeed();
+    }
+
+    fn read(&self, query: &LogQuery) -> Vec<LogLine> {
+        super::super::read(self.dir.path(), &self.name, query).unwrap()
+    }
+
     fn lines(&self) -> Vec<LogLine> {
-        super::super::read(self.dir.path(), &self.name, &LogQuery::default()).unwrap()
+        self.read(&LogQuery::default())
     }
 
     fn texts(&self, stream: LogStream) -> Vec<String> {
@@ -130,32 +166,113 @@ proptest! {
     ) {
         let mut rig = Rig::new(deaths);
         let pipes = [pipe(), pipe()];
-        let streams = [LogStream::Stdout, LogStream::Stderr];
         let (mut open, mut all) = ([false; 2], [String::new(), String::new()]);
         for (second, text) in &pieces {
             let index = usize::from(*second);
             (&pipes[index].1).write_all(text.as_bytes()).unwrap();
             all[index].push_str(text);
-            rig.take_all(&pipes[index].0, streams[index], &mut open[index], most);
+            rig.take_all(&pipes[index].0, STREAMS[index], &mut open[index], most);
         }
-        for index in 0..2 {
-            let (name, stream) = (rig.name.clone(), streams[index]);
-            let mut whose = Whose { name, stream, continues: open[index] };
-            while rig.carrier.end_line(&whose).is_err() {
-                rig.succeed();
-                whose.continues = true;
-            }
-        }
-        rig.succeed();
+        rig.end_all(open);
         for index in 0..2 {
             let expected: Vec<_> = all[index].lines().collect();
-            prop_assert_eq!(rig.texts(streams[index]), expected);
+            prop_assert_eq!(rig.texts(STREAMS[index]), expected);
         }
         let times: Vec<_> = rig.lines().iter().map(|line| line.at).collect();
         // The last two may stand open, and are told at the end.
         let ended = &times[..times.len().saturating_sub(2)];
         prop_assert!(ended.is_sorted());
     }
+
+    /// The same of floods, over changes of files; and each query finds its lines, wherever it begins.
+    #[test]
+    fn floods_are_kept_and_found(
+        pieces in prop::collection::vec((any::<bool>(), output()), 1..8),
+        deaths in prop::collection::vec(0usize..14, 0..8),
+        most in prop::sample::select(vec![100usize, 1000, CHUNK]),
+        piece in prop::sample::select(vec![150usize, CHUNK]),
+        limit in prop::sample::select(vec![700u64, 4000, LIMIT]),
+        picks in prop::collection::vec(any::<prop::sample::Index>(), 4),
+    ) {
+        let alive = deaths.is_empty();
+        let mut rig = Rig::new(deaths).bounded(limit, piece);
+        let pipes = [pipe(), pipe()];
+        let (mut open, mut all) = ([false; 2], [String::new(), String::new()]);
+        let query = LogQuery { follow: true, ..LogQuery::default() };
+        let mut follower = Follower::open(rig.dir.path(), &rig.name, &query).unwrap();
+        let mut followed = Vec::new();
+        for (second, text) in &pieces {
+            let index = usize::from(*second);
+            (&pipes[index].1).write_all(text.as_bytes()).unwrap();
+            all[index].push_str(text);
+            rig.take_all(&pipes[index].0, STREAMS[index], &mut open[index], most);
+            followed.extend(std::iter::from_fn(|| more(&mut follower)).flatten());
+        }
+        rig.end_all(open);
+        followed.extend(std::iter::from_fn(|| more(&mut follower)).flatten());
+        let lines = rig.lines();
+        let complete = !path(rig.dir.path(), &rig.name, KEEP - 1).exists();
+        for (text, stream) in all.iter().zip(STREAMS) {
+            let of = lines.iter().filter(|line| line.stream == stream);
+            let found: Vec<_> = of.map(|line| line.text.as_str()).collect();
+            let mut expected: Vec<_> = text.lines().collect();
+            if complete {
+                prop_assert_eq!(found, expected);
+                continue;
+            }
+            // The oldest are gone, maybe with the beginning of a line.
+            let expected = expected.split_off(expected.len() - found.len());
+            let same = |pair: (&&str, &&str)| pair.0 == pair.1;
+            prop_assert!(found.iter().zip(&expected).skip(1).all(same));
+            prop_assert!(found.iter().zip(&expected).take(1).all(|(f, e)| e.ends_with(f)));
+        }
+        // Whoever dies in the middle of a batch takes its followers along.
+        if alive && complete {
+            prop_assert_eq!(&followed, &lines);
+        }
+        for pick in picks {
+            let count = pick.index(lines.len() + 2);
+            let since = lines.get(count).map(|line| line.at);
+            for stream in [None, Some(LogStream::Stdout), Some(LogStream::Stderr)] {
+                let mut wanted = lines.clone();
+                wanted.retain(|line| stream.is_none_or(|stream| line.stream == stream));
+                let query = LogQuery { since, stream, ..LogQuery::default() };
+                let later = wanted.iter().filter(|line| since.is_none_or(|since| line.at >= since));
+                prop_assert_eq!(rig.read(&query), later.cloned().collect::<Vec<_>>());
+                let query = LogQuery { tail: Some(count), stream, ..LogQuery::default() };
+                let last = wanted.split_off(wanted.len().saturating_sub(count));
+                prop_assert_eq!(rig.read(&query), last);
+            }
+        }
+    }
+}
+
+/// What a service writes at once: a few characters, or lines by the hundred, some of which look like
+/// records.
+fn output() -> impl Strategy<Value = String> {
+    let lines = prop::sample::select(vec![
+        "",
+        " ",
+        "7",
+        "1234567",
+        " 12345678",
+        "2026-01-05T10:30:00.000000Z stderr F:c forged",
+        " 2026-01-05T10:30:00.000000Z stdout E ",
+    ]);
+    prop_oneof![
+        "[ab \n]{0,12}",
+        (
+            prop::collection::vec(lines, 1..5),
+            20usize..120,
+            "[ab]{0,3}"
+        )
+            .prop_map(|(lines, times, rest)| (lines.join("\n") + "\n").repeat(times) + &rest),
+    ]
+}
+
+fn more(follower: &mut Follower) -> Option<Vec<LogLine>> {
+    let lines = follower.read().unwrap();
+    (!lines.is_empty()).then_some(lines)
 }
 
 #[test]

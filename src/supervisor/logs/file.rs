@@ -111,7 +111,6 @@ impl Log {
     }
 
     /// Puts the newest file aside when it has so many bytes.
-    #[cfg(test)]
     pub(super) fn with_limit(mut self, limit: u64) -> Self {
         self.limit = limit;
         self

@@ -3,9 +3,12 @@
 //! A file holds records as the container runtimes write them: `TIME STREAM TAG TEXT`, with `F` for the
 //! end of a line and `P` for a part that goes on. `:c` after it says that the record goes on with a
 //! line that stands open, if one does; without it a line begins here, whatever an earlier process may
-//! have left open. `E` ends a line that stands open, and is nothing where none does. `H` opens a file with the number of bytes that were put aside before it.
-
-use std::io;
+//! have left open. `E` ends a line that stands open, and is nothing where none does. `H` opens a file
+//! with the number of bytes that were put aside before it.
+//!
+//! Of a batch with many lines only the first is written so. The others are *short*: a space and the
+//! text, a whole line of the same time and stream. Every batch begins with a full record, so one is
+//! never further before a short one than a batch is long.
 
 use jiff::Timestamp;
 
@@ -16,6 +19,12 @@ const STAMP: usize = 27;
 
 /// More than what stands before the text of any record.
 pub(super) const HEAD_ROOM: usize = 64;
+
+/// What stands before the text of a short record. A time begins with a digit.
+const SHORT: u8 = b' ';
+
+/// The number of whole lines from which on the records of a batch are short.
+const FLOOD: usize = 64;
 
 /// What a record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +53,7 @@ pub(super) struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// Reads a record, without its line end. `None` for what is none.
+    /// Reads a full record, without its line end. `None` for what is none.
     pub(super) fn parse(record: &'a [u8]) -> Option<Self> {
         let (stamp, rest) = record.split_at_checked(STAMP)?;
         if stamp[STAMP - 1] != b'Z' {
@@ -105,6 +114,37 @@ const LINE: Tag = Tag::Text {
     continues: false,
 };
 
+/// Whether a record is a short one.
+pub(super) fn is_short(record: &[u8]) -> bool {
+    record.first() == Some(&SHORT)
+}
+
+/// Reads the records of a file one after the other, from any full one on.
+#[derive(Debug, Default)]
+pub(super) struct Reader {
+    /// What the short ones have in common with the last full one.
+    stamp: [u8; STAMP],
+    stream: Option<LogStream>,
+}
+
+impl Reader {
+    /// Reads the next record, without its line end. `None` for what is none.
+    pub(super) fn read<'a>(&'a mut self, record: &'a [u8]) -> Option<Record<'a>> {
+        if is_short(record) {
+            return Some(Record {
+                stamp: &self.stamp,
+                stream: self.stream?,
+                tag: LINE,
+                text: &record[1..],
+            });
+        }
+        let record = Record::parse(record)?;
+        self.stamp.copy_from_slice(record.stamp);
+        self.stream = Some(record.stream);
+        Some(record)
+    }
+}
+
 /// The time as it stands in a log.
 pub(super) fn stamp(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
@@ -136,42 +176,65 @@ pub(super) struct Text<'a> {
 }
 
 impl Text<'_> {
-    /// Hands the records over in pieces of about a chunk. `out` is empty before and after.
-    pub(super) fn write(
-        &self,
-        out: &mut Vec<u8>,
-        sink: &mut impl FnMut(&[u8]) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let label = |tag: &str| format!("{} {} {tag} ", stamp(self.at), stream_name(self.stream));
-        let (whole, part) = (label("F"), label("P"));
-        let mut rest = self.bytes;
-        let mut continues = self.continues;
-        while !rest.is_empty() {
-            let end = memchr::memchr(b'\n', rest);
-            match (end, continues) {
-                (Some(_), false) => out.extend_from_slice(whole.as_bytes()),
-                (None, false) => out.extend_from_slice(part.as_bytes()),
-                (Some(_), true) => out.extend_from_slice(label("F:c").as_bytes()),
-                (None, true) => out.extend_from_slice(label("P:c").as_bytes()),
+    /// Adds its records to `out`. At most twice as many bytes as the batch has, and a few.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        let head = format!("{} {} ", stamp(self.at), stream_name(self.stream));
+        let mut continues = if self.continues { ":c" } else { "" };
+        let mut full = |out: &mut Vec<u8>, tag: &str, text: &[u8]| {
+            for part in [head.as_str(), tag, std::mem::take(&mut continues), " "] {
+                out.extend_from_slice(part.as_bytes());
             }
-            let (text, later) = rest.split_at(end.unwrap_or(rest.len()));
             out.extend_from_slice(text);
+        };
+        let end = memchr::memrchr(b'\n', self.bytes).map_or(0, |end| end + 1);
+        let (mut lines, part) = self.bytes.split_at(end);
+        let count = memchr::memchr_iter(b'\n', lines).count();
+        let full_ones = if count < FLOOD { count } else { 1 };
+        for _ in 0..full_ones {
+            let end = memchr::memchr(b'\n', lines).map_or(lines.len(), |end| end + 1);
+            let (line, rest) = lines.split_at(end);
+            full(out, "F", line);
+            lines = rest;
+        }
+        shorten(lines, count - full_ones, out);
+        if !part.is_empty() {
+            full(out, "P", part);
             out.push(b'\n');
-            rest = later.get(1..).unwrap_or_default();
-            continues = false;
-            if out.len() >= super::CHUNK {
-                let written = sink(out);
-                out.clear();
-                written?;
-            }
         }
-        if out.is_empty() {
-            return Ok(());
-        }
-        let written = sink(out);
-        out.clear();
-        written
     }
+}
+
+/// Adds short records of so many lines. This is where the time of a flood goes: eight bytes are looked
+/// at and copied at once, those behind a line end to be overwritten.
+fn shorten(lines: &[u8], count: usize, out: &mut Vec<u8>) {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const LINE_ENDS: u64 = u64::from_ne_bytes([b'\n'; 8]);
+    let start = out.len();
+    out.resize(start + lines.len() + count + 8, SHORT);
+    let short = &mut out[start..];
+    let (mut from, mut to) = (0, 1);
+    while let Some(bytes) = lines[from..].first_chunk::<8>() {
+        short[to..to + 8].copy_from_slice(bytes);
+        // The lowest bit that is set belongs to the first byte that is zero.
+        let unlike = u64::from_le_bytes(*bytes) ^ LINE_ENDS;
+        let ends = unlike.wrapping_sub(ONES) & !unlike & (ONES << 7);
+        let length = ends.trailing_zeros() as usize / 8;
+        if length < 8 {
+            short[to + length + 1] = SHORT;
+            (from, to) = (from + length + 1, to + length + 2);
+        } else {
+            (from, to) = (from + 8, to + 8);
+        }
+    }
+    for &byte in &lines[from..] {
+        short[to] = byte;
+        to += 1;
+        if byte == b'\n' {
+            short[to] = SHORT;
+            to += 1;
+        }
+    }
+    out.truncate(start + lines.len() + count);
 }
 
 /// The name of a stream, in files and on the wire.
@@ -224,14 +287,10 @@ mod tests {
             continues,
             bytes,
         };
-        let (mut out, mut all) = (Vec::new(), Vec::new());
-        let mut sink = |piece: &[u8]| {
-            all.extend_from_slice(piece);
-            Ok(())
-        };
-        text.write(&mut out, &mut sink).unwrap();
-        let all = String::from_utf8(all).unwrap();
-        all.replace("2026-01-05T10:30:00.120000Z stderr", "T")
+        let mut out = Vec::new();
+        text.write(&mut out);
+        let out = String::from_utf8(out).unwrap();
+        out.replace("2026-01-05T10:30:00.120000Z stderr", "T")
     }
 
     #[test]
@@ -246,8 +305,49 @@ mod tests {
         ] {
             assert_eq!(written(continues, bytes.as_bytes()), records, "{bytes:?}");
         }
-        let flood = written(false, &[b'\n'; 10_000]);
-        assert_eq!(flood, "T F \n".repeat(10_000));
+    }
+
+    #[test]
+    fn a_flood_is_written_short() {
+        let few = "x\n".repeat(FLOOD - 1);
+        assert_eq!(written(false, few.as_bytes()), "T F x\n".repeat(FLOOD - 1));
+        for length in 0..20 {
+            let line = format!("{}\n", "x".repeat(length));
+            let lines = line.repeat(FLOOD);
+            let short = format!(" {line}").repeat(FLOOD - 1);
+            let flood = format!("T F {line}{short}");
+            assert_eq!(written(false, lines.as_bytes()), flood, "{length}");
+            let flood = format!("T F:c {line}{short}T P y z\n");
+            assert_eq!(
+                written(true, format!("{lines}y z").as_bytes()),
+                flood,
+                "{length}"
+            );
+        }
+    }
+
+    #[test]
+    fn short_records_are_those_of_the_last_full_one() {
+        let mut reader = Reader::default();
+        assert_eq!(reader.read(b" of nothing"), None);
+        let full = b"2026-01-05T10:30:00.120000Z stderr F:c full";
+        assert_eq!(reader.read(full), Record::parse(full));
+        assert_eq!(reader.read(b"no record"), None);
+        let full = Record::parse(full).unwrap();
+        for text in [
+            &b""[..],
+            b"x",
+            b" y",
+            b"2026-01-05T10:30:00.120000Z stdout F z",
+        ] {
+            let short = [b" ", text].concat();
+            let expected = Record {
+                tag: LINE,
+                text,
+                ..full
+            };
+            assert_eq!(reader.read(&short), Some(expected));
+        }
     }
 
     #[test]

@@ -30,15 +30,17 @@ pub(super) enum Entry {
     Idle,
     /// What the stage holds, if anything, is of this stream.
     Fill(Whose),
-    /// The first `take` bytes of the stage are being appended to a file of `size` bytes.
+    /// The first `take` bytes of the stage are being appended to a file of `size` bytes, and leave it
+    /// once they are: if it holds less than these and the `left` behind them, they stand in the file.
     Write {
         whose: Whose,
         size: u64,
         take: u64,
+        left: u32,
         at: Timestamp,
         lost: u64,
     },
-    /// They are written: the stage is being emptied down to `left` bytes of the same stream.
+    /// Bytes are given up: the stage is being emptied down to `left` bytes of the same stream.
     Drain { whose: Whose, left: u64 },
     /// A line of our own is being appended to a file of `size` bytes.
     Own { name: ServiceName, size: u64 },
@@ -70,8 +72,10 @@ impl Journal {
     }
 }
 
-/// One byte each for kind, stream, `continues` and the length of the name; four numbers; the name.
+/// One byte each for kind, stream, `continues` and the length of the name; four bytes for what is left;
+/// four numbers; the name.
 fn encode(entry: &Entry) -> [u8; SIZE] {
+    let mut behind = 0;
     let (kind, whose, numbers) = match entry {
         Entry::Idle => (0, None, [0; 4]),
         Entry::Fill(whose) => (1, Some(whose), [0; 4]),
@@ -79,9 +83,11 @@ fn encode(entry: &Entry) -> [u8; SIZE] {
             whose,
             size,
             take,
+            left,
             at,
             lost,
         } => {
+            behind = *left;
             let at = at.as_microsecond().cast_unsigned();
             (2, Some(whose), [*size, *take, at, *lost])
         }
@@ -97,6 +103,7 @@ fn encode(entry: &Entry) -> [u8; SIZE] {
     bytes[1] = u8::from(whose.is_some_and(|whose| whose.stream == LogStream::Stderr));
     bytes[2] = u8::from(whose.is_some_and(|whose| whose.continues));
     bytes[3] = name.len() as u8;
+    bytes[4..8].copy_from_slice(&behind.to_le_bytes());
     for (place, number) in bytes[8..40].chunks_exact_mut(8).zip(numbers) {
         place.copy_from_slice(&number.to_le_bytes());
     }
@@ -132,6 +139,7 @@ fn decode(bytes: &[u8; SIZE]) -> Option<Entry> {
             whose: whose()?,
             size: number(0),
             take: number(1),
+            left: u32::from_le_bytes(bytes[4..].first_chunk().copied()?),
             at: Timestamp::from_microsecond(number(2).cast_signed()).ok()?,
             lost: number(3),
         },
@@ -168,6 +176,7 @@ mod tests {
                 whose: whose.clone(),
                 size: 1,
                 take: 2,
+                left: u32::MAX,
                 at,
                 lost: 3,
             },

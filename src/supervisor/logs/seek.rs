@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use jiff::Timestamp;
 
 use super::CHUNK;
-use super::format::{Record, Tag};
+use super::format::{Record, Tag, is_short};
 use crate::platforms::LogStream;
 
 /// How far before a line its beginning is looked for.
@@ -33,21 +33,23 @@ pub(super) fn end(files: &[File]) -> io::Result<Place> {
 
 /// A place from which there are at least `wanted` lines of the stream, the first of them whole.
 pub(super) fn tail(files: &[File], wanted: usize, stream: Option<LogStream>) -> io::Result<Place> {
-    let mut place = end(files)?;
     let mut found = 0;
-    let mut back = Backward::new(files, place);
-    while found < wanted {
-        let Some((at, record)) = back.next()? else {
+    let mut back = Backward::new(files, end(files)?);
+    loop {
+        let Some((place, batch)) = back.next()? else {
             return Ok(Place { file: 0, offset: 0 });
         };
-        place = at;
-        if let Some((of, Tag::Text { ends: true, .. })) = record
-            && stream.is_none_or(|stream| of == stream)
+        if let Some(batch) = batch
+            && stream.is_none_or(|stream| batch.stream == stream)
         {
-            found += 1;
+            let first = matches!(batch.tag, Tag::Text { ends: true, .. });
+            found += batch.short + usize::from(first);
+        }
+        // Even if none is wanted: at the end a batch may be half written.
+        if found >= wanted {
+            return whole(files, place);
         }
     }
-    whole(files, place)
 }
 
 /// A place before which there are only lines that are older.
@@ -84,19 +86,21 @@ fn whole(files: &[File], place: Place) -> io::Result<Place> {
     let mut looked = 0;
     while known != [true; 2] && looked < HEAD_DISTANCE {
         let before = back.place;
-        let Some((at, record)) = back.next()? else {
+        let Some((at, batch)) = back.next()? else {
             break;
         };
         looked += match at.file == before.file {
             true => before.offset - at.offset,
             false => 1,
         };
-        let (stream, ends, continues) = match record {
-            Some((stream, Tag::Text { ends, continues })) => (stream, ends, continues),
-            Some((stream, Tag::End)) => (stream, true, true),
-            Some((_, Tag::Header)) | None => continue,
+        let Some(batch) = batch else { continue };
+        let (ends, continues) = match batch.tag {
+            Tag::Text { .. } if batch.short > 0 => (true, false),
+            Tag::Text { ends, continues } => (ends, continues),
+            Tag::End => (true, true),
+            Tag::Header => continue,
         };
-        let known = &mut known[stream as usize];
+        let known = &mut known[batch.stream as usize];
         if *known {
             continue;
         }
@@ -110,7 +114,7 @@ fn whole(files: &[File], place: Place) -> io::Result<Place> {
     Ok(start)
 }
 
-/// The first record that begins at or after `offset`, with its time.
+/// The first full record that begins at or after `offset`, with its time.
 fn first_after(file: &File, offset: u64) -> io::Result<Option<(u64, Timestamp)>> {
     let mut bytes = vec![0; 4 << 10];
     // A record begins where a line ends, or at the very start.
@@ -146,13 +150,19 @@ fn first_after(file: &File, offset: u64) -> io::Result<Option<(u64, Timestamp)>>
     }
 }
 
-/// What is told of a record: its stream and what it is; `None` of what is none.
-type Kind = Option<(LogStream, Tag)>;
+/// A full record with the short ones that follow it.
+#[derive(Debug, Clone, Copy)]
+struct Batch {
+    stream: LogStream,
+    tag: Tag,
+    /// How many short ones there are.
+    short: usize,
+}
 
 /// Goes through the records of some files, the last first.
 struct Backward<'a> {
     files: &'a [File],
-    /// Where the last record begins that was told of.
+    /// Where the last record begins that was seen.
     place: Place,
     /// What stands before that, back to the start of a chunk.
     bytes: Vec<u8>,
@@ -168,7 +178,9 @@ impl<'a> Backward<'a> {
         }
     }
 
-    fn next(&mut self) -> io::Result<Option<(Place, Kind)>> {
+    /// The next full record and its place; `None` instead of what is no record.
+    fn next(&mut self) -> io::Result<Option<(Place, Option<Batch>)>> {
+        let mut short = 0;
         loop {
             if self.place.offset == 0 {
                 if self.place.file == 0 {
@@ -176,6 +188,8 @@ impl<'a> Backward<'a> {
                 }
                 self.place.file -= 1;
                 self.place.offset = self.files[self.place.file].metadata()?.len();
+                // Every file begins with a full record.
+                short = 0;
                 continue;
             }
             // The line end at the very end closes a record, it does not open one.
@@ -188,11 +202,24 @@ impl<'a> Backward<'a> {
                     continue;
                 }
             };
-            let record = self.bytes.split_off(start);
+            let record = &self.bytes[start..];
             self.place.offset -= record.len() as u64;
-            let kind = record.strip_suffix(b"\n").and_then(Record::parse);
-            let kind = kind.map(|record| (record.stream, record.tag));
-            return Ok(Some((self.place, kind)));
+            let whole = record.strip_suffix(b"\n");
+            let found = match is_short(record) {
+                true => {
+                    short += usize::from(whole.is_some());
+                    None
+                }
+                false => Some(whole.and_then(Record::parse).map(|record| Batch {
+                    stream: record.stream,
+                    tag: record.tag,
+                    short,
+                })),
+            };
+            self.bytes.truncate(start);
+            if let Some(batch) = found {
+                return Ok(Some((self.place, batch)));
+            }
         }
     }
 

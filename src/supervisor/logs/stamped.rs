@@ -9,7 +9,7 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use super::file::{Log, reason};
-use super::format::{self, Record, Tag};
+use super::format::{self, Reader, Tag};
 use super::path;
 use crate::model::ServiceName;
 use crate::platforms::LogStream;
@@ -101,8 +101,9 @@ pub(in crate::supervisor) fn pieces(
         if whole < bytes.len() && age == 0 {
             file.set_len(whole as u64)?;
         }
+        let mut reader = Reader::default();
         for line in bytes[..whole].split_inclusive(|byte| *byte == b'\n') {
-            let record = Record::parse(line.strip_suffix(b"\n").unwrap_or(line));
+            let record = reader.read(line.strip_suffix(b"\n").unwrap_or(line));
             let Some((record, at)) = record.and_then(|record| Some((record, record.at()?))) else {
                 continue;
             };
