@@ -1,6 +1,7 @@
 //! The client of Miosa against `gabion serve`: protocol page miosa, §8 and §9.
 
 use gabion::serve::Faults;
+use gabion::serve::faults::Plan;
 use gabion::serve::miosa::Switches;
 use serde_json::{Value, json};
 
@@ -232,6 +233,41 @@ fn a_signal_and_a_line_of_input_reach_a_service() {
     eventually("the line", || log().contains("got hello"));
     project.ok(&["signal", "web/api", "USR1"]);
     eventually("the signal", || log().contains("got USR1"));
+}
+
+/// However an answer goes wrong, nothing is made twice, and the next apply comes to an end.
+#[test]
+fn nothing_is_made_twice_whatever_becomes_of_an_answer() {
+    for request in ["POST /api/v1/sandboxes", "POST **/processes", "PATCH **"] {
+        for fault in [
+            "after=lost",
+            "before=lost",
+            "after=500",
+            "before=503",
+            "after=truncated",
+            "before=429/1",
+        ] {
+            let rule = format!("{request}:{fault}@1");
+            let faults = Faults::new(Plan {
+                rules: vec![rule.parse().unwrap()],
+                ..Plan::default()
+            });
+            let served = Served::new(faults, Switches::default());
+            let project = project(&served);
+            project.run(&["apply", "--yes"]);
+            project.ok(&["apply", "--yes"]);
+            no_changes(&project);
+            let (_, body) = served.ask("GET", &path_of(&served, "/processes"), Value::Null);
+            assert_eq!(body["data"].as_array().unwrap().len(), 2, "{rule}: {body}");
+            assert_eq!(served.count(), 1, "{rule}");
+            let task = served.ask(
+                "GET",
+                &path_of(&served, "/fs/read?path=ran.txt"),
+                Value::Null,
+            );
+            assert_eq!(task.1["content"], "once\n", "{rule}");
+        }
+    }
 }
 
 /// Applies, plans, edits and destroys where the page leaves something open.
