@@ -1,8 +1,8 @@
 //! The Pocketenv protocol (protocol page pocketenv): `/xrpc/io.pocketenv.…`.
 //!
-//! A sandbox runs while its supervisor serves. What only Pocketenv knows about it is in [`note::Note`]; ids
+//! A sandbox runs while its supervisor serves. What only Pocketenv knows about it is in `note::Note`; ids
 //! are made from the engine's own, so that every protocol's sandboxes have one. A request goes through
-//! [`call`], which checks it as the platform does, to one function per operation.
+//! `call`, which checks it as the platform does, to one function per operation.
 
 mod attached;
 mod call;
