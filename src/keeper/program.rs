@@ -60,7 +60,7 @@ pub(super) fn execute(
     command.env_clear();
     command.envs(request.env.iter().map(|(name, value)| (name, value)));
     let ends = match request.tty {
-        true => terminal(&mut command).map_err(other)?,
+        true => terminal(&mut command, request.window).map_err(other)?,
         false => streams(&mut command, &request.streams, &mut given).map_err(other)?,
     };
     let entries: Vec<OwnedFd> = given.by_ref().take(request.cgroups).collect();
@@ -115,11 +115,12 @@ fn streams(
 }
 
 /// A new terminal as all three streams, and as the one that controls the session.
-fn terminal(command: &mut Command) -> io::Result<[Option<OwnedFd>; 3]> {
+fn terminal(command: &mut Command, window: Option<(u16, u16)>) -> io::Result<[Option<OwnedFd>; 3]> {
+    let (ws_row, ws_col) = window.unwrap_or((24, 80));
     let pty = nix::pty::openpty(
         Some(&nix::pty::Winsize {
-            ws_row: 24,
-            ws_col: 80,
+            ws_row,
+            ws_col,
             ws_xpixel: 0,
             ws_ypixel: 0,
         }),
@@ -130,12 +131,14 @@ fn terminal(command: &mut Command) -> io::Result<[Option<OwnedFd>; 3]> {
         rustix::io::fcntl_setfd(end, rustix::io::FdFlags::CLOEXEC)?;
     }
     // A line in a log ends with a newline, not with a carriage return before it.
-    let mut modes = rustix::termios::tcgetattr(&pty.slave)?;
-    modes
-        .output_modes
-        .remove(rustix::termios::OutputModes::ONLCR);
-    let now = rustix::termios::OptionalActions::Now;
-    rustix::termios::tcsetattr(&pty.slave, now, &modes)?;
+    if window.is_none() {
+        let mut modes = rustix::termios::tcgetattr(&pty.slave)?;
+        modes
+            .output_modes
+            .remove(rustix::termios::OutputModes::ONLCR);
+        let now = rustix::termios::OptionalActions::Now;
+        rustix::termios::tcsetattr(&pty.slave, now, &modes)?;
+    }
     command.stdin(Stdio::from(pty.slave.try_clone()?));
     command.stdout(Stdio::from(pty.slave.try_clone()?));
     command.stderr(Stdio::from(pty.slave));
@@ -276,6 +279,7 @@ mod tests {
             address_space: None,
             streams: [Stream::Null; 3],
             tty: false,
+            window: None,
             cgroups: 0,
             born: false,
         }

@@ -76,6 +76,10 @@ pub struct Spawn {
     /// standard output.
     #[serde(default)]
     pub tty: bool,
+    /// The rows and columns of that, if somebody looks at it; its lines end as a screen needs them. `None`:
+    /// it goes to a log.
+    #[serde(default)]
+    pub window: Option<(u16, u16)>,
     /// How many cgroup entries (open `cgroup.procs`) it writes itself into.
     #[serde(default)]
     pub cgroups: usize,

@@ -28,14 +28,17 @@ impl Aside {
         Self::execute(keeper, prepared, request, given).await
     }
 
-    /// Executes it with a terminal of its own, the other end of which is that of stream 1.
+    /// Executes it with a terminal of its own, of so many rows and columns. The other end is that of
+    /// stream 1.
     pub(super) async fn start_on_terminal(
         keeper: &Keeper,
         prepared: &Prepared,
+        window: (u16, u16),
     ) -> Result<Self, SpawnError> {
         let streams = [Stream::Null; 3];
         let mut request = prepared.spawn(keeper.next_id(), String::new(), streams);
         request.tty = true;
+        request.window = Some(window);
         Self::execute(keeper, prepared, request, Vec::new()).await
     }
 

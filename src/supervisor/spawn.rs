@@ -169,6 +169,7 @@ impl Prepared {
             address_space: self.address_space,
             streams,
             tty: false,
+            window: None,
             cgroups: 0,
             born: false,
         }

@@ -22,7 +22,7 @@ impl Rig {
         self.plane(&made)
     }
 
-    fn plane(&self, made: &Value) -> Plane<'_> {
+    pub fn plane(&self, made: &Value) -> Plane<'_> {
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         Plane {
             rig: self,

@@ -133,10 +133,7 @@ impl Rig {
         let answer = in_time(request.send()).await.unwrap();
         assert_eq!(answer.status().as_u16(), 200, "{path}");
         assert_eq!(answer.headers()["content-type"], "application/x-ndjson");
-        Stream {
-            answer,
-            rest: Vec::new(),
-        }
+        Stream::of(answer)
     }
 
     /// Stores and starts a service, and tells what it is then.
@@ -180,6 +177,11 @@ pub struct Stream {
 }
 
 impl Stream {
+    pub fn of(answer: Response) -> Self {
+        let rest = Vec::new();
+        Self { answer, rest }
+    }
+
     pub async fn next(&mut self) -> Option<Value> {
         loop {
             if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::rig::{Rig, shell};
+use crate::rig::{Rig, Stream, shell};
 
 const SERVICES: &str = "/v1/sprites/box/services";
 
@@ -264,4 +264,27 @@ async fn checkpoints_are_numbered_and_rewind_files_and_definitions() {
     let all = rig.get("/v1/sprites/box/checkpoints").await;
     let ids: Vec<_> = all.as_array().unwrap().iter().map(|it| &it["id"]).collect();
     assert_eq!(ids, ["v1", "v2"]);
+}
+
+#[tokio::test]
+async fn a_watched_list_tells_what_changes() {
+    let rig = Rig::new().await;
+    rig.sprite("a1").await;
+    rig.sprite("b1").await;
+    let request = rig.request("GET".parse().unwrap(), "/v1/sprites?prefix=a");
+    let request = request.header("accept", "application/x-ndjson");
+    let mut lines = Stream::of(request.send().await.unwrap());
+    let first = lines.next().await.unwrap();
+    assert_eq!(
+        (&first["name"], &first["status"]),
+        (&json!("a1"), &json!("running"))
+    );
+    rig.sprite("a2").await;
+    assert_eq!(lines.next().await.unwrap()["name"], "a2");
+    rig.ask("DELETE", "/v1/sprites/a1", Value::Null).await;
+    let last = lines.next().await.unwrap();
+    assert_eq!(
+        (&last["name"], &last["type"]),
+        (&json!("a1"), &json!("deleted"))
+    );
 }

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::watch;
+
 use super::{EngineError, Record, Result, Sandbox, Settings};
 use crate::model::{IsolationWish, SandboxName, SandboxSpec, Secrets};
 use crate::platforms::local::Local;
@@ -14,8 +16,20 @@ pub struct Account {
     local: Local,
     isolation: IsolationWish,
     sandboxes: Mutex<BTreeMap<SandboxName, Arc<Sandbox>>>,
+    /// Counts what changes in it.
+    news: News,
     /// The names of sandboxes that are being made.
     reserved: Mutex<BTreeSet<String>>,
+}
+
+/// Tells that something has changed.
+#[derive(Clone, Default)]
+pub(super) struct News(Arc<watch::Sender<u64>>);
+
+impl News {
+    pub(super) fn tell(&self) {
+        self.0.send_modify(|count| *count += 1);
+    }
 }
 
 /// A sandbox that is asked for.
@@ -51,9 +65,10 @@ impl Account {
     /// Finds the sandboxes that are there already.
     pub(super) fn open(settings: &Settings, name: String) -> Result<Self> {
         let local = Local::new(&settings.home, &name, &settings.program);
+        let news = News::default();
         let mut sandboxes = BTreeMap::new();
         for id in local.sandboxes()? {
-            let sandbox = Sandbox::open(local.clone(), id.clone())?;
+            let sandbox = Sandbox::open(local.clone(), id.clone(), news.clone())?;
             sandboxes.insert(id, Arc::new(sandbox));
         }
         Ok(Self {
@@ -61,6 +76,7 @@ impl Account {
             local,
             isolation: settings.isolation,
             sandboxes: Mutex::new(sandboxes),
+            news,
             reserved: Mutex::default(),
         })
     }
@@ -74,10 +90,15 @@ impl Account {
         lock(&self.sandboxes)
     }
 
+    /// Changes whenever a sandbox is made, changed, started, stopped or removed.
+    pub fn news(&self) -> watch::Receiver<u64> {
+        self.news.0.subscribe()
+    }
+
     /// Every sandbox, the oldest first.
     pub fn sandboxes(&self) -> Vec<Arc<Sandbox>> {
         let mut all: Vec<_> = self.map().values().cloned().collect();
-        all.sort_by_cached_key(|sandbox| (sandbox.record().created_at, sandbox.id().clone()));
+        all.sort_by(|one, other| one.age().cmp(&other.age()));
         all
     }
 
@@ -89,9 +110,11 @@ impl Account {
 
     /// The oldest sandbox of this name.
     pub fn by_name(&self, name: &str) -> Result<Arc<Sandbox>> {
-        let mut all = self.sandboxes().into_iter();
-        all.find(|sandbox| sandbox.has_name(name))
-            .ok_or_else(|| EngineError::not_found("sandbox", name))
+        let map = self.map();
+        let called = map.values().filter(|sandbox| sandbox.has_name(name));
+        let oldest = called.min_by(|one, other| one.age().cmp(&other.age()));
+        let oldest = oldest.cloned();
+        oldest.ok_or_else(|| EngineError::not_found("sandbox", name))
     }
 
     /// Makes a sandbox and brings it up.
@@ -139,8 +162,10 @@ impl Account {
     }
 
     fn added(&self, id: SandboxName, record: Record) -> Result<Arc<Sandbox>> {
-        let sandbox = Arc::new(Sandbox::new(self.local.clone(), id.clone(), record)?);
+        let sandbox = Sandbox::new(self.local.clone(), id.clone(), record, self.news.clone())?;
+        let sandbox = Arc::new(sandbox);
         self.map().insert(id, sandbox.clone());
+        self.news.tell();
         Ok(sandbox)
     }
 
@@ -148,6 +173,7 @@ impl Account {
     pub async fn delete(&self, sandbox: &Sandbox) -> Result<()> {
         sandbox.delete().await?;
         self.map().remove(sandbox.id());
+        self.news.tell();
         Ok(())
     }
 }

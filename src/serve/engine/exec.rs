@@ -47,7 +47,7 @@ pub struct Program {
 pub enum Ask {
     /// To be written to its standard input.
     Input(Bytes),
-    /// The end of its standard input.
+    /// The end of its standard input. A terminal has none.
     End,
     /// A signal, by its name with or without `SIG`.
     Signal(String),
@@ -85,6 +85,10 @@ pub struct Ran {
 impl Exec {
     /// Asks something of it; of one that has ended, in vain.
     pub fn ask(&self, ask: Ask) {
+        if self.terminal && matches!(ask, Ask::End) {
+            // Somebody else may still write to it.
+            return;
+        }
         let _ = self.asks.send(ask);
     }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
+use super::account::News;
 use super::{EngineError, Exec, Kind, Record, Result};
 use crate::model::{Checkpoint, Restored, SandboxName, SandboxSpec, Secrets};
 use crate::platforms::local::Local;
@@ -17,6 +18,7 @@ pub struct Sandbox {
     id: SandboxName,
     pub(super) local: Local,
     dir: PathBuf,
+    news: News,
     record: Mutex<Record>,
     client: Mutex<Option<Client>>,
     /// Held while it is brought up, stopped or removed. True once it is removed.
@@ -34,13 +36,14 @@ pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Sandbox {
     /// One that was just made.
-    pub(super) fn new(local: Local, id: SandboxName, record: Record) -> Result<Self> {
+    pub(super) fn new(local: Local, id: SandboxName, record: Record, news: News) -> Result<Self> {
         let dir = local.dir(&id);
         record.write(&dir)?;
         Ok(Self {
             id,
             local,
             dir,
+            news,
             record: Mutex::new(record),
             client: Mutex::new(None),
             life: tokio::sync::Mutex::new(false),
@@ -50,7 +53,7 @@ impl Sandbox {
     }
 
     /// One that is there already.
-    pub(super) fn open(local: Local, id: SandboxName) -> Result<Self> {
+    pub(super) fn open(local: Local, id: SandboxName, news: News) -> Result<Self> {
         let record = match Record::read(&local.dir(&id))? {
             Some(record) => record,
             // Its server was killed before it had written one.
@@ -59,7 +62,7 @@ impl Sandbox {
                 Record::new(name.unwrap_or_else(|| id.to_string()))
             }
         };
-        Self::new(local, id, record)
+        Self::new(local, id, record, news)
     }
 
     /// Its key, which never changes: `sb_4k2m9x0qwe7r`.
@@ -82,6 +85,11 @@ impl Sandbox {
         locked(&self.record).name == name
     }
 
+    /// Older ones sort first.
+    pub(super) fn age(&self) -> (Timestamp, &SandboxName) {
+        (locked(&self.record).created_at, &self.id)
+    }
+
     /// Changes the record, and says when.
     pub fn update<T>(&self, change: impl FnOnce(&mut Record) -> T) -> Result<T> {
         let mut kept = locked(&self.record);
@@ -91,6 +99,7 @@ impl Sandbox {
             record.updated_at = Timestamp::now();
             record.write(&self.dir)?;
             *kept = record;
+            self.news.tell();
         }
         Ok(told)
     }
@@ -131,7 +140,9 @@ impl Sandbox {
             return Err(self.gone());
         }
         let spec = self.spec()?;
-        Ok(self.local.start_sandbox(&self.id, &spec).await?)
+        self.local.start_sandbox(&self.id, &spec).await?;
+        self.news.tell();
+        Ok(())
     }
 
     /// Stops everything in it and keeps it.
@@ -141,7 +152,9 @@ impl Sandbox {
             return Err(self.gone());
         }
         *locked(&self.client) = None;
-        Ok(self.local.stop_sandbox(&self.id).await?)
+        self.local.stop_sandbox(&self.id).await?;
+        self.news.tell();
+        Ok(())
     }
 
     /// Removes it with everything in it.

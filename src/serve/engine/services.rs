@@ -103,25 +103,26 @@ impl Sandbox {
         &self,
         name: &ServiceName,
         spec: ServiceSpec,
-        allow: impl FnOnce(&[ServiceObject]) -> Result<()>,
+        allow: impl Fn(&[ServiceObject]) -> Result<()>,
     ) -> Result<Defined> {
-        let _defining = self.defining.lock().await;
         let client = self.awake().await?;
+        let mut wanted = spec.clone();
+        self.record().merge_env(name, &mut wanted);
         let all = client.list().await?;
         allow(&all)?;
         let before = all
             .into_iter()
             .find(|service| service.name == name.as_str());
-        let mut wanted = spec.clone();
-        self.record().merge_env(name, &mut wanted);
-        let same = before
-            .as_ref()
-            .is_some_and(|it| it.definition.as_ref() == Some(&wanted));
-        let live = before.is_some_and(|it| it.pid.is_some() || it.desired == "up");
-        let stopped = live && !same;
+        let stopped = before.is_some_and(|it| {
+            let live = it.pid.is_some() || it.desired == "up";
+            live && it.definition.as_ref() != Some(&wanted)
+        });
+        // Not while others wait: it may take its time.
         if stopped {
             client.stop(name).await?;
         }
+        let _defining = self.defining.lock().await;
+        allow(&client.list().await?)?;
         let service = self.define(name, spec).await?;
         Ok(Defined { service, stopped })
     }

@@ -106,7 +106,8 @@ impl FromRequestParts<Engine> for Session {
     }
 }
 
-type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
+/// The request for a WebSocket, if it is one.
+pub(super) type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
 
 /// Over a WebSocket, runs a command; otherwise lists those that run.
 pub(super) async fn list_or_run(

@@ -1,6 +1,7 @@
 //! Sprites themselves: protocol page sprites, §2.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Json;
@@ -137,19 +138,13 @@ pub(super) async fn list(
     headers: HeaderMap,
 ) -> Answer {
     let prefix = query.prefix.unwrap_or_default();
-    let mut all: Vec<_> = account
-        .sandboxes()
-        .into_iter()
-        .map(|sandbox| (sandbox.record().name, sandbox))
-        .filter(|(name, _)| name.starts_with(&prefix))
-        .collect();
-    all.sort_by(|(one, first), (other, second)| (one, first.id()).cmp(&(other, second.id())));
     let wants_lines = headers
         .get("accept")
         .is_some_and(|accept| accept.as_bytes().starts_with(b"application/x-ndjson"));
     if wants_lines {
-        return Ok(watched(&account, &all));
+        return Ok(watched(account, prefix));
     }
+    let mut all = called(&account, &prefix);
     let after = query.continuation_token.unwrap_or_default();
     let key = |name: &str, sandbox: &Sandbox| format!("{name} {}", sandbox.id());
     all.retain(|(name, sandbox)| after.is_empty() || key(name, sandbox) > after);
@@ -172,19 +167,54 @@ pub(super) async fn list(
     Ok(Json(body).into_response())
 }
 
-/// Every sprite as it is now, a line for each.
-fn watched(account: &Account, all: &[(String, std::sync::Arc<Sandbox>)]) -> Response {
-    let lines = all.iter().map(|(name, sandbox)| {
-        json!({
-            "type": "status",
-            "name": name,
-            "status": status(sandbox),
-            "last_running_at": null,
-            "timestamp": shown(Timestamp::now()),
-            "org": { "name": account.name() },
-        })
-    });
-    Lines::of(lines)
+/// The sprites whose names begin so, by name.
+fn called(account: &Account, prefix: &str) -> Vec<(String, Arc<Sandbox>)> {
+    let all = account.sandboxes().into_iter();
+    let all = all.map(|sandbox| (sandbox.record().name, sandbox));
+    let mut called: Vec<_> = all.filter(|(name, _)| name.starts_with(prefix)).collect();
+    called.sort_by(|(one, first), (other, second)| (one, first.id()).cmp(&(other, second.id())));
+    called
+}
+
+/// Every sprite as it is now, and then each change: a line for each.
+fn watched(account: Arc<Account>, prefix: String) -> Response {
+    Lines::answer(|lines| async move {
+        let mut news = account.news();
+        let mut told = BTreeMap::new();
+        loop {
+            news.mark_unchanged();
+            let now: BTreeMap<_, _> = called(&account, &prefix)
+                .into_iter()
+                .map(|(name, sandbox)| (name, (sandbox.record().updated_at, status(&sandbox))))
+                .collect();
+            let changed = now
+                .iter()
+                .filter(|(name, state)| told.get(*name) != Some(*state));
+            let changed = changed.map(|(name, (_, status))| ("status", name, *status));
+            let gone = told.keys().filter(|name| !now.contains_key(*name));
+            let gone = gone.map(|name| ("deleted", name, "deleted"));
+            for (kind, name, status) in changed.chain(gone) {
+                let line = json!({
+                    "type": kind,
+                    "name": name,
+                    "status": status,
+                    "last_running_at": null,
+                    "timestamp": shown(Timestamp::now()),
+                    "org": { "name": account.name() },
+                });
+                if lines.write(line).await.is_err() {
+                    return;
+                }
+            }
+            told = now;
+            tokio::select! {
+                changed = news.changed() => if changed.is_err() {
+                    return;
+                },
+                () = lines.gone() => return,
+            }
+        }
+    })
 }
 
 pub(super) async fn show(

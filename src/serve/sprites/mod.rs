@@ -9,6 +9,7 @@ mod feed;
 mod files;
 mod manage;
 mod problem;
+mod proxy;
 mod request;
 mod services;
 
@@ -88,6 +89,7 @@ fn of_one() -> Router<Engine> {
         .route("/exec", get(exec::list_or_run).post(exec::run))
         .route("/exec/{session}", get(exec::attach))
         .route("/exec/{session}/kill", post(exec::kill))
+        .route("/proxy", get(proxy::open))
         .route("/fs/read", get(files::read))
         .route(
             "/fs/write",

@@ -33,10 +33,9 @@ impl Lines {
         respond(Body::from_stream(lines))
     }
 
-    /// An answer of these lines.
-    pub(super) fn of(lines: impl Iterator<Item = Value>) -> Response {
-        let text: Vec<u8> = lines.flat_map(|line| written(&line)).collect();
-        respond(Body::from(text))
+    /// Returns when nobody reads any more.
+    pub(super) async fn gone(&self) {
+        self.0.closed().await;
     }
 
     /// Writes a line.

@@ -53,6 +53,9 @@ pub async fn attach(dir: &Path, what: &Attached<'_>) -> io::Result<i32> {
             .collect(),
         bare: false,
         tty,
+        window: tcgetwinsize(io::stdin())
+            .ok()
+            .map(|size| (size.ws_row, size.ws_col)),
     };
     let descriptors = if tty { Vec::new() } else { own()? };
     line.say(&Word::Run(Box::new(run)), descriptors).await?;

@@ -50,6 +50,9 @@ struct Run {
     #[serde(default)]
     bare: bool,
     tty: bool,
+    /// The rows and columns of that.
+    #[serde(default)]
+    window: Option<(u16, u16)>,
 }
 
 /// What a caller hears.

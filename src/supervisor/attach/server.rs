@@ -143,7 +143,10 @@ async fn start(
     spec.working_dir = run.dir.or(spec.working_dir);
     let prepared = Prepared::new(&spec, &secrets, &sandbox.base).map_err(|e| e.to_string())?;
     let started = match run.tty {
-        true => Aside::start_on_terminal(&sandbox.keeper, &prepared).await,
+        true => {
+            let window = run.window.unwrap_or((24, 80));
+            Aside::start_on_terminal(&sandbox.keeper, &prepared, window).await
+        }
         false => {
             let streams = [Stream::Given; 3];
             Aside::start(&sandbox.keeper, &prepared, streams, descriptors).await

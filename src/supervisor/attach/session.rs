@@ -69,6 +69,7 @@ impl Session {
                 .collect(),
             bare: command.bare,
             tty: size.is_some(),
+            window: size.map(|size| (size.height, size.width)),
         };
         line.say(&Word::Run(Box::new(run)), ends.theirs).await?;
         let terminal = match line.hear::<Reply>().await? {
@@ -80,16 +81,12 @@ impl Session {
             ends.input = Some(Input::new(terminal.try_clone()?)?);
             ends.outputs.push(Output::new(terminal.try_clone()?)?);
         }
-        let session = Self {
+        Ok(Self {
             line,
             terminal,
             input: ends.input,
             outputs: ends.outputs,
-        };
-        if let Some(size) = size {
-            session.resize(size);
-        }
-        Ok(session)
+        })
     }
 
     /// Gives its terminal another size, if it has one.

@@ -1,0 +1,86 @@
+//! Connections to the ports of a sprite over a WebSocket: protocol page sprites, §6.
+
+use std::net::Ipv4Addr;
+
+use axum::body::Bytes;
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::exec::Upgrade;
+use super::problem::{Answer, Problem};
+use super::request::Sprite;
+
+/// So much is read at a time.
+const CHUNK: usize = 16 << 10;
+
+/// What the client says first.
+#[derive(Deserialize)]
+struct Target {
+    host: String,
+    port: u16,
+}
+
+pub(super) async fn open(Sprite(_): Sprite, upgrade: Upgrade) -> Answer<Response> {
+    let refused = |_| Problem::invalid("a port is reached over a WebSocket");
+    let upgrade: WebSocketUpgrade = upgrade.map_err(refused)?;
+    Ok(upgrade.on_upgrade(serve))
+}
+
+async fn serve(mut socket: WebSocket) {
+    let target = match socket.recv().await {
+        Some(Ok(Message::Text(text))) => serde_json::from_str::<Target>(&text).ok(),
+        _ => None,
+    };
+    let (answer, stream) = match connect(target).await {
+        Ok(stream) => (json!({ "status": "connected" }), Some(stream)),
+        Err(error) => (json!({ "status": "error", "error": error }), None),
+    };
+    if socket.send(Message::text(answer.to_string())).await.is_ok()
+        && let Some(stream) = stream
+    {
+        relay(socket, stream).await;
+    }
+}
+
+async fn connect(target: Option<Target>) -> Result<TcpStream, String> {
+    let target = target.ok_or("the first message names `host` and `port`")?;
+    // Only the sandboxes' own ports: this is no way to anywhere else.
+    if !matches!(target.host.as_str(), "localhost" | "127.0.0.1" | "::1" | "") {
+        return Err(format!("`{}` is not the sprite", target.host));
+    }
+    let connected = TcpStream::connect((Ipv4Addr::LOCALHOST, target.port)).await;
+    connected.map_err(|error| format!("port {}: {error}", target.port))
+}
+
+/// Carries bytes both ways until either side ends.
+async fn relay(mut socket: WebSocket, mut stream: TcpStream) {
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        tokio::select! {
+            read = stream.read(&mut chunk) => {
+                let Ok(length @ 1..) = read else {
+                    // The client hears of it.
+                    let _ = socket.send(Message::Close(None)).await;
+                    return;
+                };
+                let bytes = Bytes::copy_from_slice(&chunk[..length]);
+                if socket.send(Message::Binary(bytes)).await.is_err() {
+                    return;
+                }
+            }
+            heard = socket.recv() => match heard {
+                Some(Ok(Message::Binary(bytes))) => {
+                    if stream.write_all(&bytes).await.is_err() {
+                        return;
+                    }
+                }
+                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Text(_))) => {}
+                Some(Ok(Message::Close(_)) | Err(_)) | None => return,
+            },
+        }
+    }
+}
