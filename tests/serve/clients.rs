@@ -19,11 +19,10 @@ async fn succeeds(program: &str, interpreter: &str, options: &[&str]) {
     };
     let mut command = tokio::process::Command::new(interpreter);
     command.args(options).arg(&copy).args([&rig.url, ALICE]);
-    let ran = command
-        .env("SPRITES_CLIENT_SIGNALS", "0")
-        .output()
-        .await
-        .unwrap();
+    command.env("SPRITES_CLIENT_SIGNALS", "0");
+    command.env("MIOSA_BASE_URL", &rig.url);
+    command.env("MIOSA_API_KEY", ALICE);
+    let ran = command.output().await.unwrap();
     let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (stdout, stderr) = (said(&ran.stdout), said(&ran.stderr));
     assert!(ran.status.success(), "{}\n{stdout}\n{stderr}", ran.status);
@@ -34,6 +33,12 @@ async fn succeeds(program: &str, interpreter: &str, options: &[&str]) {
 #[ignore = "needs the clients: .ci/clients cargo test --test serve -- --ignored"]
 async fn sprites_in_python() {
     succeeds("drive_sprites.py", "venv/bin/python", &[]).await;
+}
+
+#[tokio::test]
+#[ignore = "needs the clients: .ci/clients cargo test --test serve -- --ignored"]
+async fn miosa_in_python() {
+    succeeds("drive_miosa.py", "venv/bin/python", &[]).await;
 }
 
 #[tokio::test]

@@ -1,10 +1,8 @@
 //! The Miosa protocol: protocol page miosa.
 
-use std::process::Command;
-
 use serde_json::{Value, json};
 
-use crate::rig::{ALICE, Rig};
+use crate::rig::Rig;
 
 const PATH: &str = "/api/v1/sandboxes";
 
@@ -78,24 +76,4 @@ async fn what_was_destroyed_says_so_and_names_are_no_ids() {
     );
     let (status, body) = rig.ask("GET", "/api/v1/nothing", Value::Null).await;
     assert_eq!((status, &body["error"]["code"]), (404, &json!("NOT_FOUND")));
-}
-
-/// The vendor's client, in the Python that `MIOSA_PYTHON` names.
-#[tokio::test]
-#[ignore = "needs the PyPI package miosa 2.19.2"]
-async fn the_python_client_is_content() {
-    let rig = Rig::new().await;
-    let python = std::env::var("MIOSA_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let mut client = Command::new(python);
-    client
-        .arg(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/tests/serve/sdk/drive_miosa.py"
-        ))
-        .env("MIOSA_BASE_URL", &rig.url)
-        .env("MIOSA_API_KEY", ALICE);
-    let ran = tokio::task::spawn_blocking(move || client.output());
-    let ran = ran.await.unwrap().unwrap();
-    let said = String::from_utf8_lossy(&ran.stdout) + String::from_utf8_lossy(&ran.stderr);
-    assert!(ran.status.success() && said.contains("all of it"), "{said}");
 }
