@@ -131,7 +131,7 @@ mod tests {
         let written = || writers.iter().all(|writer| writer.is_finished());
         while !written() {
             let mut child = spawn(dir, &kept, &pipes);
-            let enough = size() + random.u64(1..400_000);
+            let enough = size() + random.u64(1..100_000);
             while size() < enough && !written() {
                 std::thread::yield_now();
             }
