@@ -24,6 +24,7 @@ pub mod cloud;
 pub mod local;
 pub mod miosa;
 mod open;
+pub mod pocketenv;
 
 pub use acts::{Endpoint, InventoryEntry, InventoryQuery, VariableKind};
 pub use open::{Opening, capabilities, open};

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use super::cloud::settings::Settings;
-use super::{Act, PlatformError, Result, local, miosa};
+use super::{Act, PlatformError, Result, local, miosa, pocketenv};
 use crate::model::Capabilities;
 
 /// What a platform is opened with.
@@ -29,7 +29,7 @@ struct Kind {
     open: fn(&Opening<'_>) -> Result<Box<dyn Act>>,
 }
 
-const KINDS: [Kind; 2] = [
+const KINDS: [Kind; 3] = [
     Kind {
         capabilities: local::capabilities,
         has_access: |_| true,
@@ -39,6 +39,11 @@ const KINDS: [Kind; 2] = [
         capabilities: miosa::capabilities,
         has_access: miosa::has_access,
         open: |it| Ok(Box::new(miosa::Miosa::open(&it.settings, it.stack)?)),
+    },
+    Kind {
+        capabilities: pocketenv::capabilities,
+        has_access: pocketenv::has_access,
+        open: |it| Ok(Box::new(pocketenv::Pocketenv::new(&it.settings, it.stack)?)),
     },
 ];
 

@@ -4,5 +4,7 @@
 mod common;
 mod http;
 mod miosa;
+mod pocketenv;
+mod rig;
 mod served;
 mod supply;

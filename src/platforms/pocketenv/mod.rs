@@ -1,0 +1,155 @@
+//! Pocketenv: sandboxes and services behind XRPC (protocol page pocketenv).
+//!
+//! The platform keeps names, descriptions, topics and ports of sandboxes, and names, descriptions and
+//! commands of services; owner marks stand in the descriptions ([`label`]), everything else that a service
+//! has is in its command ([`command`]). After every error it is read what became of the request
+//! ([`surely`]).
+
+mod act;
+mod api;
+mod capabilities;
+mod command;
+mod files;
+mod inside;
+mod label;
+mod logs;
+mod observe;
+mod ports;
+mod sandboxes;
+mod seal;
+mod secrets;
+mod services;
+mod surely;
+mod tasks;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::OnceCell;
+
+pub use capabilities::capabilities;
+
+use api::Api;
+use seal::Seal;
+use secrecy::ExposeSecret;
+
+use super::cloud::http::Budget;
+use super::cloud::mark::Owner;
+use super::cloud::settings::{Settings, Sources};
+use super::{PlatformError, Result};
+use crate::model::{SandboxName, SandboxSpec};
+
+/// Where it is, and the variables of its own tools (protocol page pocketenv, §1).
+const SOURCES: Sources = Sources {
+    url: "https://api.pocketenv.io",
+    url_vars: &["POCKETENV_API_URL"],
+    token_vars: &["POCKETENV_TOKEN"],
+};
+
+/// What sandboxes are made from that name no base.
+const BASE: &str = "openclaw";
+
+/// Who runs sandboxes; only here do services work.
+const CLOUDFLARE: &str = "cloudflare";
+
+/// 500 requests in 30 seconds.
+const BUDGET: Budget = Budget {
+    per_second: Some(500.0 / 30.0),
+    burst: 400.0,
+    at_once: 64,
+};
+
+/// The sandboxes of one stack.
+pub struct Pocketenv(Arc<Inner>);
+
+struct Inner {
+    api: Api,
+    stack: String,
+    provider: String,
+    base: String,
+    /// The user's DID where the platform does not tell it: that of the token.
+    own: Option<String>,
+    did: OnceCell<String>,
+    /// The ids of sandboxes by their names in the stack.
+    ids: Mutex<BTreeMap<SandboxName, String>>,
+    /// Held while one is made: two that are made at once could not be told apart after an error.
+    creating: tokio::sync::Mutex<()>,
+    /// Held while a sandbox is started to bring new secrets into effect.
+    refreshing: tokio::sync::Mutex<()>,
+}
+
+/// Whether the platform could be spoken to.
+pub(super) fn has_access(settings: &Settings<'_>) -> bool {
+    settings.has_token(&SOURCES)
+}
+
+impl Pocketenv {
+    /// Opens it for a stack.
+    pub(super) fn new(settings: &Settings<'_>, stack: &str) -> Result<Self> {
+        let mut endpoint = settings.endpoint(&SOURCES)?;
+        if endpoint.url.is_tls() {
+            endpoint.budget = BUDGET;
+        }
+        let key = settings.text("public_key", &["POCKETENV_PUBLIC_KEY"]);
+        let key = key.as_ref().map_or(seal::DEFAULT, |it| it.expose_secret());
+        let seal = Seal::new(key)
+            .ok_or_else(|| settings.wrong("public_key", "it is not 64 hexadecimal digits"))?;
+        let own = endpoint
+            .token
+            .as_ref()
+            .and_then(|token| observe::did_of_token(token.expose_secret()));
+        let inner = Inner {
+            api: Api::new(settings.client(endpoint)?, seal),
+            stack: stack.to_owned(),
+            provider: settings
+                .plain("provider")
+                .unwrap_or_else(|| CLOUDFLARE.to_owned()),
+            base: settings.plain("base").unwrap_or_else(|| BASE.to_owned()),
+            own,
+            did: OnceCell::new(),
+            ids: Mutex::default(),
+            creating: tokio::sync::Mutex::default(),
+            refreshing: tokio::sync::Mutex::default(),
+        };
+        Ok(Self(Arc::new(inner)))
+    }
+}
+
+impl Inner {
+    fn ids(&self) -> MutexGuard<'_, BTreeMap<SandboxName, String>> {
+        // Whole after every statement, so a panic elsewhere cannot have torn it.
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn owner(&self, sandbox: &SandboxName) -> Owner {
+        Owner {
+            stack: self.stack.clone(),
+            sandbox: sandbox.clone(),
+        }
+    }
+
+    /// What a sandbox is called on the platform, where names are unique among all users.
+    fn name(&self, sandbox: &SandboxName, spec: &SandboxSpec) -> String {
+        let usual = || format!("{}-{sandbox}", self.stack);
+        spec.name.clone().unwrap_or_else(usual)
+    }
+
+    /// The id of a sandbox that is there.
+    async fn id(&self, sandbox: &SandboxName) -> Result<String> {
+        self.find(sandbox).await?.ok_or_else(|| {
+            PlatformError::new(format!("sandbox `{sandbox}` does not exist"))
+                .hint("gabion apply makes it")
+        })
+    }
+
+    /// The id of a sandbox, if it is there.
+    async fn find(&self, sandbox: &SandboxName) -> Result<Option<String>> {
+        let known = self.ids().get(sandbox).cloned();
+        if known.is_some() {
+            return Ok(known);
+        }
+        self.list().await?;
+        Ok(self.ids().get(sandbox).cloned())
+    }
+}

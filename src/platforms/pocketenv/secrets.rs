@@ -1,0 +1,133 @@
+//! Secrets of services: attached to the sandbox, sealed, each by a name that tells its value from another.
+//! The platform hands them to processes when it starts a sandbox, and not before.
+
+use std::collections::BTreeSet;
+
+use super::super::cloud::supply::shell::quote;
+use super::Inner;
+use super::command::{secret_name, secret_prefix};
+use super::surely::surely;
+use crate::model::{SandboxSpec, Secrets, ServiceName, ServiceSpec};
+use crate::platforms::{PlatformError, Result, VariableKind};
+
+impl Inner {
+    /// Attaches the secrets that a service uses, and removes those that it used before.
+    pub(super) async fn settle_secrets(
+        &self,
+        id: &str,
+        name: &ServiceName,
+        spec: &ServiceSpec,
+        secrets: &Secrets,
+    ) -> Result<()> {
+        let there = self.api.attached(id, VariableKind::Secret).await?;
+        let mut wanted = BTreeSet::new();
+        for secret in spec.secrets.keys() {
+            let Some(variable) = secret_name(name, spec, secret) else {
+                continue;
+            };
+            if !there.iter().any(|it| it.name == variable) {
+                let value = secrets.get(secret).ok_or_else(|| {
+                    PlatformError::new(format!("the value of secret `{secret}` is not at hand"))
+                })?;
+                self.set_attached(id, VariableKind::Secret, &variable, value)
+                    .await?;
+            }
+            wanted.insert(variable);
+        }
+        let prefix = secret_prefix(name);
+        for old in there {
+            if old.name.starts_with(&prefix) && !wanted.contains(&old.name) {
+                self.remove_attached(VariableKind::Secret, id, &old.id)
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes sure that processes get the secrets of a service. If they do not, the sandbox is started
+    /// again, which starts all of its services: those that run are stopped before, those that are stopped
+    /// after.
+    pub(super) async fn bring_into_effect(
+        &self,
+        id: &str,
+        name: &ServiceName,
+        spec: &ServiceSpec,
+    ) -> Result<()> {
+        let names = spec.secrets.keys();
+        let names: Vec<_> = names
+            .filter_map(|secret| secret_name(name, spec, secret))
+            .collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let _refreshing = self.refreshing.lock().await;
+        let tests = names.iter().map(|name| format!("[ -n \"${{{name}+x}}\" ]"));
+        let test = tests.collect::<Vec<_>>().join(" && ");
+        if self.api.exec(id, &test).await?.exit_code == 0 {
+            return Ok(());
+        }
+        let services = self.api.services(id).await?;
+        for service in services.iter().filter(|service| service.is_running()) {
+            self.stop_running(id, &service.id).await?;
+        }
+        self.start(id, &SandboxSpec::default()).await?;
+        for service in services.iter().filter(|service| !service.is_running()) {
+            self.stop_running(id, &service.id).await?;
+        }
+        // They come in the background.
+        let wait = format!(
+            "i=0; until {test}; do i=$((i + 1)); [ $i -ge 100 ] && exit 1; sleep 0.1; done"
+        );
+        match self
+            .api
+            .exec(id, &format!("/bin/sh -c {}", quote(&wait)))
+            .await?
+            .exit_code
+        {
+            0 => Ok(()),
+            _ => Err(PlatformError::new(
+                "the platform has not handed its secrets to the sandbox",
+            )),
+        }
+    }
+
+    /// Sets a variable or secret of a sandbox.
+    pub(super) async fn set_attached(
+        &self,
+        id: &str,
+        kind: VariableKind,
+        name: &str,
+        value: &secrecy::SecretString,
+    ) -> Result<()> {
+        let there = self.api.attached(id, kind).await?;
+        let known = there.iter().find(|it| it.name == name);
+        let known = known.map(|it| it.id.as_str());
+        surely(
+            || self.api.attach(id, kind, known, name, value),
+            || async {
+                // Whether one that was there has its new value cannot be seen.
+                let there = self.api.attached(id, kind).await?;
+                let added = known.is_none() && there.iter().any(|it| it.name == name);
+                Ok(added.then_some(()))
+            },
+        )
+        .await
+    }
+
+    /// Removes one.
+    pub(super) async fn remove_attached(
+        &self,
+        kind: VariableKind,
+        sandbox: &str,
+        id: &str,
+    ) -> Result<()> {
+        surely(
+            || self.api.detach(kind, id),
+            || async {
+                let there = self.api.attached(sandbox, kind).await?;
+                Ok(there.iter().all(|it| it.id != id).then_some(()))
+            },
+        )
+        .await
+    }
+}
