@@ -18,10 +18,11 @@ pub fn of(
         let Ok(platform) = platforms.of(name) else {
             continue;
         };
-        let support = |field| platform.capabilities().support(Scope::Sandbox, field).0;
-        if support("isolation") == Support::Unsupported {
+        let capabilities = platform.capabilities();
+        if !capabilities.shared_network {
             continue;
         }
+        let support = |field| capabilities.support(Scope::Sandbox, field).0;
         let isolation = match observed.sandboxes.get(name) {
             Some(Listing::Known(known)) if known.state == SandboxState::Running => known.isolation,
             _ => match sandbox.spec.isolation {

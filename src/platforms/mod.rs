@@ -21,6 +21,7 @@ use crate::model::{
 
 mod acts;
 pub mod cloud;
+pub mod iris;
 pub mod local;
 pub mod miosa;
 mod open;

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use super::cloud::settings::Settings;
-use super::{Act, PlatformError, Result, local, miosa, pocketenv};
+use super::{Act, PlatformError, Result, iris, local, miosa, pocketenv};
 use crate::model::Capabilities;
 
 /// What a platform is opened with.
@@ -29,11 +29,16 @@ struct Kind {
     open: fn(&Opening<'_>) -> Result<Box<dyn Act>>,
 }
 
-const KINDS: [Kind; 3] = [
+const KINDS: [Kind; 4] = [
     Kind {
         capabilities: local::capabilities,
         has_access: |_| true,
         open: |it| Ok(Box::new(local::Local::new(it.home, it.stack, it.program))),
+    },
+    Kind {
+        capabilities: iris::capabilities,
+        has_access: iris::has_access,
+        open: |it| Ok(Box::new(iris::Iris::open(&it.settings, it.stack)?)),
     },
     Kind {
         capabilities: miosa::capabilities,

@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod http;
+mod iris;
 mod miosa;
 mod pocketenv;
 mod rig;

@@ -1,0 +1,413 @@
+//! What runs in a sandbox: definitions, starts and stops.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use super::document::{Entry, rev};
+use super::wire::Service;
+use super::{Iris, Known};
+use crate::event::Failure;
+use crate::model::{
+    Condition, Exit, Health, NeedTarget, Probe, Program, Secrets, ServiceAddress, ServiceGoal,
+    ServiceKind, ServiceSpec, show_duration,
+};
+use crate::platforms::cloud::supply::probe::{NOT_READY, Surroundings};
+use crate::platforms::cloud::supply::{Asked, Inside, ready, task};
+use crate::platforms::{PlatformError, Progress, Result};
+
+/// The pauses between two looks at a service: from the first on, up to the second.
+const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
+
+/// How long one command waits for the end of a task, in seconds.
+const SLICE: u64 = 5;
+
+/// How many lines a failed start shows.
+const TAIL: usize = 10;
+
+/// The argument vector of a program; lines are the shell's.
+pub(super) fn argv(program: &Program) -> Vec<String> {
+    match program {
+        Program::Shell { command } => ["/bin/sh", "-c", command].map(str::to_owned).to_vec(),
+        Program::Exec { cmd, args } => {
+            let args = args.iter().cloned();
+            std::iter::once(cmd.clone()).chain(args).collect()
+        }
+    }
+}
+
+/// The port that the platform itself asks at, where that is all there is to a health check.
+fn health_port(spec: &ServiceSpec) -> Option<u16> {
+    match &spec.health {
+        Some(Health {
+            probe: Probe::Tcp { port, .. },
+            ..
+        }) => Some(*port),
+        _ => None,
+    }
+}
+
+/// A definition as it is stored there (protocol page iris, §4.2).
+fn definition(spec: &ServiceSpec, argv: &[String], secrets: &Secrets) -> Result<Value> {
+    let env = secrets.expand_env(spec);
+    let env = env.map_err(|missing| PlatformError::new(missing.to_string()))?;
+    let env: serde_json::Map<String, Value> = env
+        .iter()
+        .map(|(name, value)| (name.clone(), value.expose_secret().into()))
+        .collect();
+    let needs = spec
+        .needs
+        .iter()
+        .filter(|need| need.condition != Condition::Completed);
+    let needs: Vec<_> = needs
+        .filter_map(|need| match &need.target {
+            NeedTarget::Local(name) => Some(name.as_str()),
+            _ => None,
+        })
+        .collect();
+    let mut body = json!({
+        "cmd": argv.first(),
+        "args": argv.get(1..).unwrap_or_default(),
+        "env": env,
+        "needs": needs,
+        "container": spec.container,
+    });
+    let optional = [
+        (
+            "working_dir",
+            spec.working_dir.as_ref().map(|dir| json!(dir)),
+        ),
+        ("user", spec.user.as_ref().map(|user| json!(user))),
+        ("health_port", health_port(spec).map(|port| json!(port))),
+        ("image", spec.image.as_ref().map(|image| json!(image))),
+    ];
+    for (name, value) in optional {
+        if let Some(value) = value {
+            body[name] = value;
+        }
+    }
+    Ok(body)
+}
+
+/// What the platform says of a definition, laid over ours: it may have been changed by hand. What it does
+/// not say is as we stored it; values that secrets are part of are not compared.
+pub(super) fn lay_over(spec: &ServiceSpec, live: &Service) -> ServiceSpec {
+    let mut spec = spec.clone();
+    // What runs a task is our own script.
+    if spec.kind == ServiceKind::Service
+        && let Some(cmd) = live.cmd.as_ref().filter(|cmd| !cmd.is_empty())
+    {
+        let mut there = vec![cmd.clone()];
+        let ours = argv(&spec.program);
+        there.extend(live.args.clone().unwrap_or_else(|| ours[1..].to_vec()));
+        if there != ours {
+            let args = there.split_off(1);
+            let cmd = cmd.clone();
+            spec.program = Program::Exec { cmd, args };
+        }
+    }
+    if let Some(env) = &live.env {
+        let sealed = |value: &String| value.contains("${secret.");
+        spec.env
+            .retain(|name, value| sealed(value) || env.contains_key(name));
+        for (name, value) in env {
+            if spec.env.get(name).is_none_or(|ours| !sealed(ours)) {
+                spec.env.insert(name.clone(), value.clone());
+            }
+        }
+    }
+    if let Some(dir) = live.working_dir.as_ref().filter(|dir| !dir.is_empty()) {
+        spec.working_dir = Some(dir.into());
+    }
+    if let Some(user) = live.user.as_ref().filter(|user| !user.is_empty()) {
+        spec.user = Some(user.clone());
+    }
+    spec
+}
+
+impl Iris {
+    pub(super) async fn upsert(
+        &self,
+        service: &ServiceAddress,
+        spec: &ServiceSpec,
+        secrets: &Secrets,
+    ) -> Result<()> {
+        let known = self.get(&service.sandbox).await?;
+        let name = &service.service;
+        let body = definition(spec, &argv(&spec.program), secrets)?;
+        let foreign =
+            || PlatformError::new(format!("`{service}` is there, and is not of this stack"));
+        let document = known
+            .read()
+            .await?
+            .unwrap_or_else(|| unreachable_document(self, service));
+        if !document.services.contains_key(name) && known.plane.service(name).await?.is_some() {
+            return Err(foreign());
+        }
+        // Noted first: what is there without a note is somebody else's.
+        known
+            .change(|document| {
+                let entry = document.services.entry(name.clone());
+                entry.or_insert_with(|| Entry::new(spec)).spec = spec.clone();
+            })
+            .await?;
+        // What executes a task is another program for each run.
+        if spec.kind == ServiceKind::Service || known.plane.service(name).await?.is_none() {
+            known.plane.put(name, &body).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn run(
+        &self,
+        service: &ServiceAddress,
+        spec: &ServiceSpec,
+        secrets: &Secrets,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        let known = self.get(&service.sandbox).await?;
+        let started = Started {
+            known: &known,
+            service,
+            secrets,
+        };
+        let ended = match spec.kind {
+            ServiceKind::Task => started.complete(spec, progress).await,
+            ServiceKind::Service => started.come_up(spec, progress).await,
+        };
+        match ended {
+            Ok(()) => Ok(()),
+            Err(error) => Err(started.with_log(error).await),
+        }
+    }
+
+    pub(super) async fn halt(&self, service: &ServiceAddress) -> Result<()> {
+        let Some(known) = self.find(&service.sandbox).await? else {
+            return Ok(());
+        };
+        let name = &service.service;
+        known
+            .change(|document| {
+                if let Some(entry) = document.services.get_mut(name) {
+                    entry.goal = ServiceGoal::Stopped;
+                }
+            })
+            .await?;
+        known.plane.stop(name).await?;
+        Ok(())
+    }
+
+    pub(super) async fn remove(&self, service: &ServiceAddress) -> Result<()> {
+        let Some(known) = self.find(&service.sandbox).await? else {
+            return Ok(());
+        };
+        let ours = known
+            .read()
+            .await?
+            .unwrap_or_else(|| unreachable_document(self, service));
+        if !ours.services.contains_key(&service.service) {
+            return Ok(());
+        }
+        known.plane.stop(&service.service).await?;
+        known.plane.delete(&service.service).await?;
+        // Forgotten last: until then it is known whose it is.
+        known
+            .change(|document| drop(document.services.remove(&service.service)))
+            .await
+    }
+}
+
+/// Stands for a document that somebody has removed: nothing in the sandbox is ours then.
+fn unreachable_document(iris: &Iris, service: &ServiceAddress) -> super::Document {
+    super::Document {
+        owner: crate::platforms::cloud::mark::Owner {
+            stack: iris.stack.clone(),
+            sandbox: service.sandbox.clone(),
+        },
+        spec: Default::default(),
+        services: Default::default(),
+    }
+}
+
+/// A service that is being started.
+struct Started<'a> {
+    known: &'a Known,
+    service: &'a ServiceAddress,
+    secrets: &'a Secrets,
+}
+
+impl Started<'_> {
+    /// Starts a service and returns once it is ready.
+    async fn come_up(&self, spec: &ServiceSpec, progress: &dyn Progress) -> Result<()> {
+        let name = &self.service.service;
+        self.note(spec).await?;
+        self.known.plane.start(name).await?;
+        self.settled().await?;
+        progress.executed();
+        match &spec.health {
+            Some(health) if health_port(spec).is_none() => {
+                let env = self.secrets.expand_env(spec);
+                let around = Surroundings {
+                    env: env.map_err(|missing| PlatformError::new(missing.to_string()))?,
+                    dir: spec
+                        .working_dir
+                        .as_ref()
+                        .map(|dir| dir.display().to_string()),
+                };
+                ready(self, health, &around, self.secrets, progress).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn note(&self, spec: &ServiceSpec) -> Result<()> {
+        let note = |document: &mut super::Document| {
+            let entry = document.services.entry(self.service.service.clone());
+            let entry = entry.or_insert_with(|| Entry::new(spec));
+            entry.goal = ServiceGoal::Running;
+            entry.started = Some(rev(spec));
+        };
+        self.known.change(note).await
+    }
+
+    /// Waits until it runs, or does not.
+    async fn settled(&self) -> Result<()> {
+        let mut pause = PAUSES[0];
+        loop {
+            let service = self.look().await?;
+            match service.status.as_str() {
+                "running" => return Ok(()),
+                "failed" | "stopped" => return Err(why(&service)),
+                _ => {}
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSES[1]);
+        }
+    }
+
+    async fn look(&self) -> Result<Service> {
+        let found = self.known.plane.service(&self.service.service).await?;
+        found.ok_or_else(|| PlatformError::new("it was removed"))
+    }
+
+    /// Runs a task once, by a script that keeps its exit code.
+    async fn complete(&self, spec: &ServiceSpec, progress: &dyn Progress) -> Result<()> {
+        let name = &self.service.service;
+        let began = Instant::now();
+        let run = format!("{:x}", Timestamp::now().as_nanosecond());
+        let file = task::exit_file(name, &run);
+        let body = definition(
+            spec,
+            &task::argv(&file, Some(&argv(&spec.program))),
+            self.secrets,
+        )?;
+        self.note(spec).await?;
+        self.known.plane.stop(name).await?;
+        self.known.plane.put(name, &body).await?;
+        self.known.plane.start(name).await?;
+        progress.executed();
+        let script = SecretString::from(task::wait_script(&file, SLICE));
+        let code = loop {
+            match self.sh(&script, Duration::from_secs(SLICE + 30)).await? {
+                Asked::Ran(0, said) => match said.trim().parse::<i32>() {
+                    Ok(code) => break code,
+                    Err(_) => return Err(PlatformError::new("ended without an exit code")),
+                },
+                Asked::Ran(NOT_READY, _) => self.alive().await?,
+                Asked::Ran(..) | Asked::NotNow(_) => sleep(PAUSES[1]).await,
+            }
+            if let Some(limit) = spec.timeout
+                && began.elapsed() >= limit.0
+            {
+                self.known.plane.stop(name).await?;
+                let time = show_duration(limit.0);
+                return Err(PlatformError::new(format!("not completed after {time}")));
+            }
+        };
+        self.known.plane.stop(name).await?;
+        let exit = Exit {
+            code,
+            signal: None,
+            at: Timestamp::now(),
+        };
+        let note = |document: &mut super::Document| {
+            if let Some(entry) = document.services.get_mut(name) {
+                entry.exit = Some((rev(spec), exit));
+            }
+        };
+        self.known.change(note).await?;
+        match code {
+            0 => Ok(()),
+            code => Err(PlatformError::new(format!("exited with {code}"))),
+        }
+    }
+
+    /// An error with the last lines of the service's output, where the platform tells them.
+    async fn with_log(&self, error: PlatformError) -> PlatformError {
+        let PlatformError(failure) = error;
+        let log_tail = self.tail(TAIL).await.unwrap_or_default();
+        let log_tail = log_tail
+            .iter()
+            .map(|line| self.secrets.conceal(line))
+            .collect();
+        PlatformError(Failure {
+            log_tail,
+            ..failure
+        })
+    }
+
+    /// The last lines of its output, without times.
+    async fn tail(&self, most: usize) -> Result<Vec<String>> {
+        let query = [("lines", most.to_string())];
+        let mut lines = self.known.plane.logs(&self.service.service, &query).await?;
+        let mut texts = Vec::new();
+        while let Some(line) = lines.next().await? {
+            let text = line
+                .split_once("] ")
+                .map_or(line.as_str(), |(_, text)| text);
+            texts.push(text.to_owned());
+        }
+        Ok(texts)
+    }
+}
+
+/// Why a service does not run.
+fn why(service: &Service) -> PlatformError {
+    let code = service.exit_code.map(|code| format!("exited with {code}"));
+    let why = service.error.clone().or(code);
+    PlatformError::new(why.unwrap_or_else(|| format!("it is {}", service.status)))
+}
+
+#[async_trait]
+impl Inside for Started<'_> {
+    async fn sh(&self, script: &SecretString, limit: Duration) -> Result<Asked> {
+        // Not an argument: it may hold secrets.
+        let body = json!({
+            "cmd": ["/bin/sh", "-s"],
+            "stdin": script.expose_secret(),
+            "timeout_ms": u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
+        });
+        Ok(match self.known.plane.exec(&body, limit).await {
+            Ok(ran) => Asked::Ran(ran.exit_code, ran.stdout),
+            Err(error) if error.is_not_found() => return Err(error.into()),
+            Err(error) => Asked::NotNow(error.to_string()),
+        })
+    }
+
+    async fn alive(&self) -> Result<()> {
+        let service = self.look().await?;
+        match service.status.as_str() {
+            "failed" | "stopped" => Err(why(&service)),
+            _ => Ok(()),
+        }
+    }
+
+    async fn has_said(&self, text: &str) -> Result<bool> {
+        let lines = self.tail(10_000).await?;
+        Ok(lines.iter().any(|line| line.contains(text)))
+    }
+}

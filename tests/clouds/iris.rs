@@ -1,0 +1,212 @@
+//! The client of iris against `gabion serve`.
+
+use gabion::serve::Faults;
+use gabion::serve::miosa::Switches;
+use serde_json::{Value, json};
+
+use crate::common::{Project, Run, free_port};
+use crate::served::{Served, TOKEN};
+
+/// A value that must not be seen anywhere.
+const SECRET: &str = "planted-secret-51be";
+
+fn served() -> Served {
+    Served::new(Faults::default(), Switches::default())
+}
+
+/// Asks the gateway, as somebody else who works there would.
+fn gateway(served: &Served, method: &str, body: Value) -> Value {
+    let path = format!("/iris.v1.SandboxService/{method}");
+    let (status, answer) = served.ask("POST", &path, body);
+    assert_eq!(status, 200, "{method}: {answer}");
+    answer
+}
+
+/// A task, a service with a port before it, and one with a secret behind both.
+fn project(served: &Served) -> Project {
+    let port = free_port();
+    let url = &served.url;
+    let project = Project::new(&format!(
+        r#"version: 1
+stack: shop
+secrets:
+  token: {{ file: token.txt }}
+  pass: {{ file: pass.txt }}
+platforms:
+  cloud: {{ kind: iris, url: "{url}", token: "${{secret.token}}" }}
+defaults: {{ platform: cloud }}
+sandboxes:
+  data:
+    services:
+      db:
+        command: "exec python3 -m http.server --bind 127.0.0.1 {port}"
+        health: {{ tcp: {port} }}
+      setup: {{ kind: task, command: "echo once", needs: [db] }}
+  web:
+    env: {{ STAGE: test }}
+    services:
+      api:
+        command: 'test "$PASS" = {SECRET} && echo mode $MODE && exec sleep 1000'
+        env: {{ MODE: slow, PASS: "${{secret.pass}}" }}
+        health: {{ log: mode }}
+        needs: [data/setup]
+      worker: {{ cmd: sleep, args: ["1000"], needs: [api], health: {{ exec: 'test "$STAGE" = test' }} }}
+"#
+    ));
+    // The shell line of the service would show the secret itself.
+    project.edit(&format!("test \"$PASS\" = {SECRET}"), "test -n \"$PASS\"");
+    project.write("token.txt", TOKEN);
+    project.write("pass.txt", SECRET);
+    project
+}
+
+fn no_changes(project: &Project) {
+    let plan = project.ok(&["plan"]);
+    assert!(plan.stdout().contains("No changes"), "{plan}");
+}
+
+#[test]
+fn an_edit_restarts_one_service_and_what_was_broken_by_hand_is_healed() {
+    let served = served();
+    let project = project(&served);
+    let foreign = gateway(&served, "CreateSandbox", json!({ "name": "foreign" }));
+    project.ok(&["apply", "--yes"]);
+    no_changes(&project);
+    let pids = || ["data/db", "web/api", "web/worker"].map(|it| project.pid(it));
+    let [db, api, worker] = pids();
+
+    project.edit("MODE: slow", "MODE: fast");
+    project.ok(&["apply", "--yes"]);
+    let [same, other, kept] = pids();
+    assert_eq!((same, kept), (db, worker));
+    assert_ne!(other, api);
+    assert!(
+        project
+            .ok(&["logs", "web/api"])
+            .stdout()
+            .contains("mode fast")
+    );
+
+    // By hand: a service stopped, another one's definition changed, a third one's taken away.
+    project.ok(&["stop", "web/worker"]);
+    let plan = project.ok(&["plan"]).stdout();
+    assert!(
+        plan.contains("web/worker") && plan.contains("found stopped"),
+        "{plan}"
+    );
+    project.ok(&["apply", "--yes"]);
+    no_changes(&project);
+
+    project.ok(&["destroy", "--yes"]);
+    let listed = gateway(&served, "ListSandboxes", json!({}));
+    let alive = listed["sandboxes"].as_array().unwrap();
+    assert_eq!(alive.len(), 1, "{alive:?}");
+    assert_eq!(alive[0]["id"], foreign["sandbox"]["id"]);
+    assert_eq!(served.count(), 1);
+}
+
+fn note(said: &mut String, run: &Run) {
+    said.push_str(&run.stdout());
+    said.push_str(&run.stderr());
+}
+
+#[test]
+fn another_machine_knows_all_from_the_platform_and_nobody_sees_a_secret() {
+    let served = served();
+    let project = project(&served);
+    let mut said = String::new();
+    note(&mut said, &project.ok(&["apply", "--yes", "-vvv"]));
+    let elsewhere = project.path("elsewhere");
+    let plan = project
+        .command(&["plan", "-vvv"])
+        .env("GABION_HOME", &elsewhere)
+        .output()
+        .unwrap();
+    let stdout = String::from_utf8(plan.stdout).unwrap();
+    assert!(stdout.contains("No changes"), "{stdout}");
+    said.push_str(&String::from_utf8_lossy(&plan.stderr));
+    note(&mut said, &project.ok(&["show", "web/api"]));
+    note(
+        &mut said,
+        &project.ok(&["plan", "--out", "p.json", "--destroy"]),
+    );
+    said.push_str(&project.read("p.json"));
+    for secret in [SECRET, TOKEN] {
+        assert!(!said.contains(secret), "{said}");
+    }
+    let journal = std::fs::read_dir(project.home.join("history")).unwrap();
+    for file in journal.flatten() {
+        let text = std::fs::read_to_string(file.path()).unwrap();
+        assert!(!text.contains(SECRET) && !text.contains(TOKEN), "{text}");
+    }
+    project.ok(&["destroy", "--yes"]);
+}
+
+#[test]
+fn what_is_not_ours_is_not_taken() {
+    let served = served();
+    let project = project(&served);
+    // In use by somebody, under the name that ours would have.
+    let made = gateway(&served, "CreateSandbox", json!({ "name": "shop-web" }));
+    let domain = made["sandbox"]["domain"].as_str().unwrap();
+    let path = domain.strip_prefix(&served.url).unwrap();
+    let token = made["data_plane_token"].as_str().unwrap();
+    let put = served.ask_as(
+        token,
+        "PUT",
+        &format!("{path}/v1/services/theirs"),
+        json!({ "cmd": "sleep", "args": ["1000"] }),
+    );
+    assert_eq!(put.0, 200, "{put:?}");
+    let run = project.run(&["apply", "--yes"]);
+    assert_eq!(run.code(), Some(1));
+    let says = "a sandbox `shop-web`";
+    assert!(run.stderr().contains(says), "{run}");
+    // The next one finds the other sandbox as it was made.
+    project.edit("  web:\n", "  web:\n    name: shop-web-2\n");
+    project.ok(&["apply", "--yes"]);
+    no_changes(&project);
+    project.ok(&["destroy", "--yes"]);
+    assert_eq!(served.count(), 1);
+}
+
+#[test]
+fn files_commands_and_checkpoints() {
+    let served = served();
+    let project = project(&served);
+    project.ok(&["apply", "--yes"]);
+    assert_eq!(
+        project
+            .ok(&["exec", "web", "--", "sh", "-c", "echo $STAGE"])
+            .stdout(),
+        "test\n"
+    );
+    let run = project.run(&["exec", "web/api", "--", "sh", "-c", "echo $MODE; exit 7"]);
+    assert_eq!((run.code(), run.stdout().as_str()), (Some(7), "slow\n"));
+    project.write("note", "kept");
+    let temp = project.path("inside").display().to_string();
+    project.ok(&[
+        "cp",
+        "note",
+        &format!("web:/tmp/{}", temp.replace('/', "-")),
+    ]);
+    let back = project.ok(&["cp", &format!("web:/tmp/{}", temp.replace('/', "-")), "-"]);
+    assert_eq!(back.stdout(), "kept");
+    project.ok(&["checkpoint", "create", "web", "first"]);
+    project.ok(&["stop", "web/worker"]);
+    let restored = project
+        .ok(&["checkpoint", "restore", "web", "first"])
+        .stdout();
+    assert!(restored.contains("worker"), "{restored}");
+    no_changes(&project);
+    let listed = project.ok(&["sandboxes", "--json"]).stdout();
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    let stacks: Vec<_> = listed["sandboxes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| &it["stack"])
+        .collect();
+    assert_eq!(stacks, ["shop", "shop"]);
+    project.ok(&["destroy", "--yes"]);
+}
