@@ -26,6 +26,7 @@ pub mod local;
 pub mod miosa;
 mod open;
 pub mod pocketenv;
+pub mod sprites;
 
 pub use acts::{Endpoint, InventoryEntry, InventoryQuery, VariableKind};
 pub use open::{Opening, capabilities, open};

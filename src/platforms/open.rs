@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use super::cloud::settings::Settings;
-use super::{Act, PlatformError, Result, iris, local, miosa, pocketenv};
+use super::{Act, PlatformError, Result, iris, local, miosa, pocketenv, sprites};
 use crate::model::Capabilities;
 
 /// What a platform is opened with.
@@ -29,7 +29,7 @@ struct Kind {
     open: fn(&Opening<'_>) -> Result<Box<dyn Act>>,
 }
 
-const KINDS: [Kind; 4] = [
+const KINDS: [Kind; 5] = [
     Kind {
         capabilities: local::capabilities,
         has_access: |_| true,
@@ -49,6 +49,11 @@ const KINDS: [Kind; 4] = [
         capabilities: pocketenv::capabilities,
         has_access: pocketenv::has_access,
         open: |it| Ok(Box::new(pocketenv::Pocketenv::new(&it.settings, it.stack)?)),
+    },
+    Kind {
+        capabilities: || &sprites::CAPABILITIES,
+        has_access: |settings| settings.has_token(&sprites::SOURCES),
+        open: |it| Ok(Box::new(sprites::Sprites::open(&it.settings, it.stack)?)),
     },
 ];
 

@@ -195,7 +195,7 @@ fn files_commands_and_checkpoints() {
     project.ok(&["checkpoint", "create", "web", "first"]);
     project.ok(&["stop", "web/worker"]);
     let restored = project
-        .ok(&["checkpoint", "restore", "web", "first"])
+        .ok(&["checkpoint", "restore", "web", "first", "--yes"])
         .stdout();
     assert!(restored.contains("worker"), "{restored}");
     no_changes(&project);

@@ -8,4 +8,5 @@ mod miosa;
 mod pocketenv;
 mod rig;
 mod served;
+mod sprites;
 mod supply;

@@ -62,10 +62,6 @@ impl Iris {
     }
 
     /// What one sandbox says of itself; `None` if it is not ours.
-    #[expect(
-        clippy::type_complexity,
-        reason = "put together right where it is taken apart"
-    )]
     async fn read(
         &self,
         record: Record,

@@ -171,6 +171,10 @@ impl Miosa {
                 if let Some(process) = self.look_for(id, service, &marker).await? {
                     return Ok((process, marker.run));
                 }
+                if spec.kind == ServiceKind::Task && self.has_ended(id, service, &marker).await? {
+                    let command = line(spec, service, &marker);
+                    return Ok((Process::ended(command), marker.run));
+                }
                 lost += 1;
                 if lost >= TRIES {
                     return Err(error.into());
@@ -214,6 +218,14 @@ impl Miosa {
             sleep(PAUSE).await;
         }
         Ok(None)
+    }
+
+    /// Whether the run of a task is over, whose process is not listed any more.
+    async fn has_ended(&self, id: &str, service: &ServiceAddress, marker: &Marker) -> Result<bool> {
+        let file = task::exit_file(&service.service, &marker.run);
+        let script = task::wait_script(&file, 0).into();
+        let ran = self.script(id, &script, Duration::from_secs(30)).await?;
+        Ok(ran.exit_code == 0)
     }
 }
 

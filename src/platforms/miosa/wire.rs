@@ -140,6 +140,19 @@ pub(super) struct Process {
 }
 
 impl Process {
+    /// One that has ended, of which nothing is told any more.
+    pub(super) fn ended(command: String) -> Self {
+        Self {
+            pid: String::new(),
+            name: None,
+            command: Some(command),
+            status: Some("exited".to_owned()),
+            state: None,
+            exit_code: None,
+            started_at: None,
+        }
+    }
+
     /// Whether it runs.
     pub(super) fn is_live(&self) -> bool {
         let word = self.status.as_deref().or(self.state.as_deref());
