@@ -641,3 +641,21 @@ sandboxes:
     let run = Run(command.output().unwrap());
     assert!(run.stderr().contains("not safe for a token"), "{run}");
 }
+
+#[test]
+fn what_there_is_where_it_is_reached_and_files() {
+    let served = served();
+    let project = project(&served);
+    project.ok(&["apply", "--yes"]);
+    let listed = project
+        .ok(&["sandboxes", "--platform", "cloud", "--json"])
+        .stdout();
+    assert!(listed.contains("\"stack\": \"shop\""), "{listed}");
+    project.write("note", "kept");
+    let inside = format!("/tmp/gabion-cp-{}", std::process::id());
+    project.ok(&["cp", "note", &format!("web:{inside}")]);
+    let back = project.ok(&["cp", &format!("web:{inside}"), "-"]);
+    assert_eq!(back.stdout(), "kept");
+    project.ok(&["ports"]);
+    project.ok(&["destroy", "--yes"]);
+}

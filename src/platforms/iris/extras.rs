@@ -298,7 +298,6 @@ async fn run(
     secrets: &Secrets,
     mut streams: Streams,
 ) -> Result<i32> {
-    use std::io::IsTerminal;
     let env = secrets.expand_env(around);
     let env = env.map_err(|missing| PlatformError::new(missing.to_string()))?;
     let env: serde_json::Map<String, Value> = env
@@ -314,7 +313,7 @@ async fn run(
         body["dir"] = json!(dir);
     }
     // Nobody would know when a terminal has said all.
-    if !std::io::stdin().is_terminal() {
+    if streams.terminal.is_none() {
         let input = all(&mut streams.stdin, "the input of a command").await?;
         body["stdin"] = String::from_utf8_lossy(&input).into();
     }

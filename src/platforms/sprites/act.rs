@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use futures_util::future::try_join_all;
+use tokio::io::AsyncRead;
 
 use super::labels::{self, Found, default_name};
 use super::wire::{Config, CreateSprite, Sprite, UpdateSprite, UrlSettings};
@@ -267,6 +268,16 @@ impl Act for Sprites {
         let (sprite, _) = self.seen_service(service).await?;
         let name = service.service.as_str();
         Ok(self.client.signal(&sprite, name, signal).await?)
+    }
+
+    async fn write_file(
+        &self,
+        sandbox: &SandboxName,
+        path: &str,
+        from: &mut (dyn AsyncRead + Send + Unpin),
+        mode: u32,
+    ) -> Result<()> {
+        self.upload(sandbox, path, from, mode).await
     }
 
     async fn create_checkpoint(

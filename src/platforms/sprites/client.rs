@@ -224,12 +224,24 @@ impl Client {
 
     /// Writes a file (§6), readable by its owner only.
     pub async fn write_file(&self, sprite: &str, path: &str, text: &SecretString) -> Result<()> {
-        let request = self.within(Method::PUT, sprite, &["fs", "write"]);
         let body = text.expose_secret().as_bytes().to_vec();
+        self.put_file(sprite, path, body, 0o600).await
+    }
+
+    /// The bytes of a file (§6).
+    pub async fn read_file(&self, sprite: &str, path: &str) -> Result<bytes::Bytes> {
+        let request = self.within(Method::GET, sprite, &["fs", "read"]);
+        let request = request.query("path", path).query("workingDir", "/");
+        Ok(request.send().await?.body)
+    }
+
+    /// Writes a file (§6), with the folders above it.
+    pub async fn put_file(&self, sprite: &str, path: &str, body: Vec<u8>, mode: u32) -> Result<()> {
+        let request = self.within(Method::PUT, sprite, &["fs", "write"]);
         let request = request
             .query("path", path)
             .query("workingDir", "/")
-            .query("mode", "0600")
+            .query("mode", format!("{mode:04o}"))
             .query("mkdirParents", "true")
             .bytes("application/octet-stream", body);
         request.send().await.map(drop)

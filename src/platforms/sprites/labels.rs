@@ -101,6 +101,9 @@ mod tests {
             name: "shop-web".to_owned(),
             labels: Some(labels),
             url_settings: Some(UrlSettings::new(true)),
+            status: None,
+            url: None,
+            created_at: None,
         }
     }
 

@@ -11,6 +11,7 @@ mod checkpoint;
 mod client;
 mod definition;
 mod exec;
+mod extras;
 mod frames;
 mod labels;
 mod logs;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
+use tokio::io::AsyncWrite;
 use tokio::sync::mpsc;
 
 use super::definition::Mark;
@@ -15,7 +16,9 @@ use crate::model::{
     Capabilities, Checkpoint, Isolation, Listing, ObservedSandbox, SandboxName, SandboxSpec,
     SandboxState, ServiceAddress, ServiceName,
 };
-use crate::platforms::{LogLine, LogQuery, Observe, PlatformError, Result};
+use crate::platforms::{
+    Endpoint, InventoryEntry, InventoryQuery, LogLine, LogQuery, Observe, PlatformError, Result,
+};
 
 impl Sprites {
     /// Reads every sprite of the stack.
@@ -130,5 +133,22 @@ impl Observe for Sprites {
 
     async fn checkpoints(&self, sandbox: &SandboxName) -> Result<Vec<Checkpoint>> {
         self.list_checkpoints(sandbox).await
+    }
+
+    async fn inventory(&self, query: &InventoryQuery) -> Result<Vec<InventoryEntry>> {
+        self.list_all(query).await
+    }
+
+    async fn endpoints(&self, sandbox: &SandboxName) -> Result<Vec<Endpoint>> {
+        self.list_endpoints(sandbox).await
+    }
+
+    async fn read_file(
+        &self,
+        sandbox: &SandboxName,
+        path: &str,
+        to: &mut (dyn AsyncWrite + Send + Unpin),
+    ) -> Result<()> {
+        self.download(sandbox, path, to).await
     }
 }

@@ -14,6 +14,12 @@ pub(super) struct Sprite {
     pub labels: Option<Vec<String>>,
     #[serde(default)]
     pub url_settings: Option<UrlSettings>,
+    #[serde(default)]
+    pub status: Option<String>,
+    #[serde(default)]
+    pub url: Option<String>,
+    #[serde(default)]
+    pub created_at: Option<jiff::Timestamp>,
 }
 
 /// Who may open the public URL (§2).
