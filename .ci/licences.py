@@ -6,7 +6,7 @@ import sys
 
 ALLOWED = {
     "MIT", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause", "ISC",
-    "Unicode-3.0", "Zlib", "CC0-1.0", "Unlicense", "0BSD", "BSL-1.0", "MIT-0",
+    "CDLA-Permissive-2.0", "Unicode-3.0", "Zlib", "CC0-1.0", "Unlicense", "0BSD", "BSL-1.0", "MIT-0",
 }
 
 

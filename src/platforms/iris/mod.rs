@@ -1,11 +1,11 @@
 //! Sandboxes on iris (protocol page iris): a gateway makes and lists them, and each has a data plane of
 //! its own, which is what the supervisor of a local sandbox serves, too.
 //!
-//! A sandbox carries in its key-value store one document ([`document`]): whose it is, what it was made
+//! A sandbox carries in its key-value store one document (`document`): whose it is, what it was made
 //! from, and for each service its definition and what was asked for last.
 //!
-//! * [`gateway`] and [`plane`] have one method for each operation, [`wire`] what goes over them.
-//! * [`observe`] reads, [`act`] changes sandboxes, [`services`] what runs in them, [`extras`] what is no
+//! * `gateway` and `plane` have one method for each operation, `wire` what goes over them.
+//! * `observe` reads, `act` changes sandboxes, `services` what runs in them, `extras` what is no
 //!   state: files, logs, checkpoints, commands.
 
 mod act;

@@ -1,9 +1,9 @@
 //! Pocketenv: sandboxes and services behind XRPC (protocol page pocketenv).
 //!
 //! The platform keeps names, descriptions, topics and ports of sandboxes, and names, descriptions and
-//! commands of services; owner marks stand in the descriptions ([`label`]), everything else that a service
-//! has is in its command ([`command`]). After every error it is read what became of the request
-//! ([`surely`]).
+//! commands of services; owner marks stand in the descriptions (`label`), everything else that a service
+//! has is in its command (`command`). After every error it is read what became of the request
+//! (`surely`).
 
 mod act;
 mod api;
