@@ -10,3 +10,4 @@ mod rig;
 mod served;
 mod sprites;
 mod supply;
+mod sweep;

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::common::{Project, Run, eventually, free_port};
 use crate::served::{Served, TOKEN};
+use crate::sweep::{Runs, Swept, sweep};
 
 const PATH: &str = "/v1/sprites";
 
@@ -658,4 +659,21 @@ fn what_there_is_where_it_is_reached_and_files() {
     assert_eq!(back.stdout(), "kept");
     project.ok(&["ports"]);
     project.ok(&["destroy", "--yes"]);
+}
+
+const SWEPT: Swept = Swept {
+    kind: "sprites",
+    path: "",
+    asks: |_, path| path.ends_with("/exec"),
+};
+
+#[test]
+fn some_faults_at_some_requests() {
+    sweep(&SWEPT, Runs::Some(12));
+}
+
+#[test]
+#[ignore = "takes many minutes"]
+fn every_fault_at_every_request() {
+    sweep(&SWEPT, Runs::All);
 }
