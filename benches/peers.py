@@ -55,15 +55,25 @@ class Driver:
         self.dir = pathlib.Path(folder)
         self.env = {"PATH": os.environ["PATH"], "HOME": folder, "GABION_BENCH": mark}
         self.daemon = None
+        self.command = None
 
     @classmethod
     def found(cls):
         return shutil.which(cls.program)
 
     def run(self, *args):
-        result = subprocess.run(args, cwd=self.dir, env=self.env, capture_output=True, text=True)
-        if result.returncode != 0:
-            raise SystemExit(f"{' '.join(map(str, args))}:\n{result.stdout}{result.stderr}")
+        self.begin(*args)
+        self.settle()
+
+    def begin(self, *args):
+        """Starts a command that comes to its end by itself."""
+        output = open(self.dir / "command.log", "wb")
+        self.command = subprocess.Popen(args, cwd=self.dir, env=self.env, stdout=output, stderr=output)
+
+    def settle(self):
+        """Waits for the end of that, if there was one."""
+        if self.command and self.command.wait() != 0:
+            raise SystemExit(f"{self.command.args}:\n{(self.dir / 'command.log').read_text()}")
 
     def spawn(self, *args):
         output = open(self.dir / "daemon.log", "wb")
@@ -81,9 +91,13 @@ class Driver:
     def has_last(self, service, last):
         """Whether a line is at the end of the log."""
         for path in self.logs(service)[-1:]:
-            with open(path, "rb") as file:
-                file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
-                return last in file.read().split()
+            try:
+                with open(path, "rb") as file:
+                    file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
+                    return last in file.read().split()
+            except FileNotFoundError:
+                # It is being put aside.
+                return False
         return False
 
 
@@ -108,7 +122,7 @@ class Gabion(Driver):
         (self.dir / "gabion.yaml").write_text("\n".join(lines) + "\n")
 
     def start(self):
-        self.run(GABION, "apply", "--yes")
+        self.begin(GABION, "apply", "--yes")
 
     def stop(self):
         """As with the others: the first of its processes is told to end."""
@@ -124,8 +138,7 @@ class Gabion(Driver):
                 os.kill(int(pid), signal.SIGTERM)
 
     def logs(self, service):
-        folder = self.dir / "state/sandboxes/bench/box/logs"
-        return sorted(folder.glob(f"{service}.log*"), key=lambda path: path.stat().st_mtime)
+        return [self.dir / f"state/sandboxes/bench/box/logs/{service}.log"]
 
     def lines(self, service):
         command = [GABION, "logs", f"box/{service}"]
@@ -211,7 +224,7 @@ class Pm2(Driver):
         (self.dir / "ecosystem.config.js").write_text(f"module.exports = {{ apps: {json.dumps(apps)} }};\n")
 
     def start(self):
-        self.run("pm2", "start", self.dir / "ecosystem.config.js")
+        self.begin("pm2", "start", self.dir / "ecosystem.config.js")
 
     def stop(self):
         self.run("pm2", "kill")
@@ -241,7 +254,7 @@ class Pitchfork(Driver):
         (self.dir / "pitchfork.toml").write_text(text)
 
     def start(self):
-        self.run("pitchfork", "start", "--all")
+        self.begin("pitchfork", "start", "--all")
 
     def stop(self):
         self.run("pitchfork", "supervisor", "stop")

@@ -12,7 +12,8 @@ Repeat it with:
 A supervisor that is not installed is left out, with a line that says so. The supervisors take turns, so
 that what else the machine does hits all alike. What is measured, always from outside:
 
-ready     from the command that starts the supervisor to the last of 100 services running a line of shell
+ready     from the command that starts the supervisor to the last of 100 services running a line of shell;
+          where the command itself ends later (gabion apply, pm2, pitchfork), that is not waited for
 respawn   from the SIGKILL of a service to the first thing its next process does (a pipe is written to)
 stopped   from the command that ends it to the end of the last process, of services and supervisor
 chain     10 servers, each started once the port of the one before accepts connections
@@ -105,6 +106,7 @@ class Run:
         if not self.said.wait(each.name for each in last):
             raise SystemExit(f"{self.driver.name}: the services do not come up, see {self.folder}")
         self.ready = time.monotonic() - began
+        self.driver.settle()
 
     def __exit__(self, *_):
         own, services = self.processes()

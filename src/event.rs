@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::manifest::Report;
-use crate::model::{Address, SandboxName};
+use crate::model::{Address, SandboxName, Secrets};
 use crate::plan::{Plan, StepKind};
 
 /// Something that happened, with the time it happened at.
@@ -173,6 +173,18 @@ pub struct Failure {
     /// What to do next.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+}
+
+impl Failure {
+    /// Without the values of secrets: a service may write those that it was given, and a platform may
+    /// repeat what it was sent.
+    pub fn concealing(mut self, secrets: &Secrets) -> Self {
+        self.message = secrets.conceal(&self.message);
+        for line in &mut self.log_tail {
+            *line = secrets.conceal(line);
+        }
+        self
+    }
 }
 
 /// Why an action was not tried.

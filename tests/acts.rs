@@ -6,7 +6,7 @@ mod common;
 use std::io::Write;
 use std::process::Stdio;
 
-use common::{Project, free_port};
+use common::{Project, Run, free_port};
 use serde_json::{Value, json};
 
 const SECRET: &str = "planted-secret-value";
@@ -155,7 +155,11 @@ fn variables_are_listed_without_values_and_what_cannot_be_done_is_said() {
     for (args, says) in [
         (
             &["env", "set", "web", "A=1"][..],
-            "platform `local` cannot keep variables of sandboxes",
+            "platform `local` cannot attach variables to sandboxes",
+        ),
+        (
+            &["volume", "list", "web"],
+            "platform `local` cannot attach volumes to sandboxes",
         ),
         (
             &["expose", "web", "80"],
@@ -187,4 +191,48 @@ fn a_plan_says_what_keeps_sandboxes_apart() {
         markdown.contains("none (process groups only)"),
         "{markdown}"
     );
+}
+
+#[test]
+fn what_import_writes_of_a_sandbox_here_is_what_it_is() {
+    let project = Project::new(
+        "version: 1
+stack: shop
+sandboxes:
+  web:
+    description: the front
+    env: { MODE: dev }
+    services:
+      db:
+        command: 'echo up; exec sleep 1000'
+        env: { A: one }
+        health: { log: up, timeout: 20s, retries: 3 }
+        restart: { policy: always, backoff: 200ms }
+        stop: { signal: INT, grace: 1s }
+        limits: { files: 1000 }
+        stdin_open: true
+      api: { cmd: sleep, args: ['2000'], needs: [db], tty: true }
+      seed: { kind: task, command: 'true', timeout: 1m, needs: [{ service: db, restart: true }] }
+      idle: { cmd: sleep, args: ['3000'], state: stopped }
+      web: { cmd: sleep, args: ['3000'], state: stopped, health: { http: { port: 80, status: [200, 300-399] }, restart: true } }
+      told: { cmd: sleep, args: ['3000'], state: stopped, health: { notify: true } }
+      asked: { cmd: sleep, args: ['3000'], state: stopped, health: { exec: 'test -e here' } }
+      open: { cmd: sleep, args: ['3000'], state: stopped, health_port: 81 }
+",
+    );
+    project.ok(&["apply", "--yes"]);
+    let written = project
+        .ok(&["import", "local", "web", "--stack", "shop"])
+        .stdout();
+    // What a variable holds is not written.
+    assert!(
+        !written.contains("dev") && !written.contains("one"),
+        "{written}"
+    );
+    assert!(!written.contains("not written here: "), "{written}");
+    project.write("imported.yaml", &written);
+    let mut plan = project.command(&["plan", "-f", "imported.yaml"]);
+    let plan = Run(plan.env("MODE", "dev").env("A", "one").output().unwrap());
+    assert!(plan.stdout().contains("No changes"), "{plan}\n{written}");
+    project.ok(&["destroy", "--yes"]);
 }

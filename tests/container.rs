@@ -6,6 +6,7 @@ mod common;
 #[allow(dead_code)]
 mod rig;
 
+use std::io::{BufRead, BufReader};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -578,4 +579,63 @@ fn without_an_engine_the_plan_says_so() {
     assert!(!project.home.join("sandboxes").exists());
     // The manifest itself is fine.
     project.ok(&["validate"]);
+}
+
+/// A `gabion serve` in a process of its own, up to the end of the test.
+struct Served(std::process::Child);
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+#[ignore = "needs a container engine: .ci/engine"]
+fn commands_run_inside_of_a_container_on_iris() {
+    let home = tempfile::tempdir().unwrap();
+    let mut server = Command::new(env!("CARGO_BIN_EXE_gabion"));
+    server
+        .args(["serve", "--listen", "127.0.0.1:0", "--token", "planted"])
+        .env("GABION_HOME", home.path())
+        .env("DOCKER_HOST", host())
+        .stdout(std::process::Stdio::piped());
+    let mut served = Served(server.spawn().unwrap());
+    let mut said = String::new();
+    let stdout = served.0.stdout.take().unwrap();
+    BufReader::new(stdout).read_line(&mut said).unwrap();
+    let url = said.trim().strip_prefix("ready ").unwrap();
+    let number = &format!("1000.{}", std::process::id());
+    let project = Project::new(&format!(
+        "version: 1
+stack: shop
+platforms: {{ cloud: {{ kind: iris, url: '{url}', token: planted }} }}
+defaults: {{ platform: cloud }}
+sandboxes:
+  data:
+    services:
+      cache:
+        container: true
+        image: {IMAGE}
+        cmd: sleep
+        args: ['{number}']
+        env: {{ COLOUR: blue }}
+      plain: {{ cmd: sleep, args: ['1000'] }}
+"
+    ));
+    project.ok(&["apply", "--yes"]);
+    assert!(project.ok(&["plan"]).stdout().contains("No changes"));
+    let commands = || docker(&["ps", "-a", "--no-trunc", "--format", "{{.Command}}"]);
+    assert!(commands().contains(number), "{}", commands());
+    // Only the image has this user.
+    let script = "echo $COLOUR; cat /etc/passwd; exit 4";
+    let inside = project.run(&["exec", "data/cache", "--", "sh", "-c", script]);
+    assert_eq!(inside.code(), Some(4), "{inside}");
+    assert!(inside.stdout().starts_with("blue\n"), "{inside}");
+    assert!(inside.stdout().contains("app:x:1000"), "{inside}");
+    let beside = project.ok(&["exec", "data/plain", "--", "cat", "/etc/passwd"]);
+    assert!(!beside.stdout().contains("app:x:1000"), "{beside}");
+    project.ok(&["destroy", "--yes"]);
+    assert!(!commands().contains(number), "{}", commands());
 }

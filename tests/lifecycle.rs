@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Project, free_port};
+use common::{Project, Run, blind, eventually, free_port};
 use serde_json::Value;
 
 fn quickstart() -> (Project, [String; 4]) {
@@ -223,4 +223,22 @@ sandboxes:
     }
     let api = &project.services()["web/api"];
     assert_eq!(api["state"], "stopped", "{api}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn sandboxes_run_where_no_more_folders_can_be_watched() {
+    let project = Project::new(
+        "version: 1\nstack: blind\nsandboxes:\n  a:\n    isolation: none\n    services:\n      \
+         s: { command: exec sleep 1000 }\n",
+    );
+    let applied = Run(blind(&project.command(&["apply", "--yes"]))
+        .output()
+        .unwrap());
+    assert_eq!(applied.code(), Some(0), "{applied}");
+    let pid = project.pid("a/s");
+    std::fs::remove_dir_all(project.home.join("sandboxes")).unwrap();
+    eventually("the service ends with its folder", || {
+        !std::path::Path::new(&format!("/proc/{pid}")).exists()
+    });
 }

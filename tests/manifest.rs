@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use gabion::manifest::{self, Loaded, Request};
-use gabion::model::{Capabilities, Scope, Support};
+use gabion::model::{Capabilities, Scope, Support, Urls};
 
 #[path = "manifest/api.rs"]
 mod api;
@@ -23,7 +23,9 @@ static LOCAL: Capabilities = Capabilities {
     kind: "local",
     summary: "this machine",
     shared_network: true,
+    urls: Urls::Loopback,
     settings: &[],
+    demands: &[],
     exceptions: &[(
         Scope::Sandbox,
         "vcpus",
@@ -36,11 +38,13 @@ static SPRITES: Capabilities = Capabilities {
     kind: "sprites",
     summary: "a cloud",
     shared_network: false,
+    urls: Urls::Sandbox,
     settings: &[
         ("token", "the account's"),
         ("regions", "where"),
         ("retries", "how often"),
     ],
+    demands: &[],
     exceptions: &[
         (
             Scope::Sandbox,

@@ -381,7 +381,11 @@ fn problems_are_told() {
     let mut stack = shop();
     stack["old"] = json!({ "protect": true, "services": { "keep": { "cmd": "keep" } } });
     stack["far"] = json!({ "platform": "cloud", "services": {} });
+    stack["made"] = json!({ "memory": 1_u64 << 30, "services": {} });
     let mut observed = as_wanted(&desired(stack.clone()));
+    observed
+        .fixed
+        .insert(sandbox("made"), vec!["disk", "memory"]);
     let reason = "connection refused".into();
     observed
         .sandboxes
@@ -390,6 +394,7 @@ fn problems_are_told() {
     stack["far"]["platform"] = "local".into();
     stack["web"]["services"]["api"]["args"][2] = "3001".into();
     stack["web"]["services"]["worker"]["description"] = "works".into();
+    stack["made"]["memory"] = json!(2_u64 << 30);
     insta::assert_snapshot!(transcript(&plan(&desired(stack), &observed)));
 }
 

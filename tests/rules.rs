@@ -117,3 +117,34 @@ fn the_supervisor_knows_neither_manifests_nor_plans() {
         .collect();
     assert_eq!(rooms, Vec::<String>::new());
 }
+
+/// `clouds::sprites::acts` is `tests/clouds/sprites/acts.rs` or `tests/clouds/sprites/acts/mod.rs`, and
+/// `acts` is `tests/acts.rs`. The last word may be a test in it.
+fn is_a_test(name: &str) -> bool {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let module = |words: &[&str]| {
+        let folder = tests.join(words.join("/"));
+        let text = |path: PathBuf| std::fs::read_to_string(path).ok();
+        text(folder.with_extension("rs")).or_else(|| text(folder.join("mod.rs")))
+    };
+    let words: Vec<_> = name.split("::").collect();
+    let Some((test, above)) = words.split_last() else {
+        return false;
+    };
+    let is_in = |text: String| text.contains(&format!("fn {test}("));
+    module(&words).is_some() || module(above).is_some_and(is_in)
+}
+
+#[test]
+fn every_test_that_the_table_of_operations_names_exists() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    let (_, tests) = page.split_once("## Tests").expect("the tests");
+    let rows = tests.lines().filter(|line| line.starts_with('|'));
+    let names: Vec<_> = rows
+        .flat_map(|row| row.split('`').skip(1).step_by(2))
+        .collect();
+    assert!(names.len() > 40, "{names:?}");
+    let missing: Vec<_> = names.into_iter().filter(|it| !is_a_test(it)).collect();
+    assert_eq!(missing, Vec::<&str>::new());
+}

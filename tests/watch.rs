@@ -33,8 +33,11 @@ impl Watch {
             .chain(args)
             .copied()
             .collect();
-        let mut child = project
-            .command(&args)
+        Self::of(&mut project.command(&args))
+    }
+
+    fn of(command: &mut Command) -> Self {
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .spawn()
@@ -83,6 +86,17 @@ impl Drop for Watch {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn it_follows_the_manifest_where_no_more_folders_can_be_watched() {
+    let project = Project::new(&MANIFEST.replace("box:\n", "box:\n    isolation: none\n"));
+    let mut watch = Watch::of(&mut common::blind(&project.command(&["watch"])));
+    watch.expect(&["box/two", "started"]);
+    project.edit("sleep 1002", "sleep 2002");
+    watch.expect(&["box/two", "gabion.yaml changed", "restarted"]);
+    watch.interrupt();
 }
 
 #[test]

@@ -2,11 +2,13 @@
 //!
 //! In: a [`Plan`], the platforms, the secrets. Out: [`Event`]s and an [`Outcome`]. Each action
 //! begins once everything in its `after` has come far enough; a failure skips what depends on it
-//! and nothing else. It decides nothing that the plan left open.
+//! and nothing else. It decides nothing that the plan left open, and asks for nothing but the URLs that the
+//! plan says are known only then (`references`).
 
 mod atomic;
 mod journal;
 mod lock;
+mod references;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +22,7 @@ pub use atomic::{AtomicError, RolledBack, SafePoint};
 pub use journal::Journal;
 pub use lock::{Holder, LockError, StackLock};
 
+use self::references::References;
 use crate::event::{ActionRef, Event, Outcome, SkipReason, What};
 use crate::model::{Address, SandboxName, Secrets, ServiceAddress};
 use crate::plan::{Action, Plan, Step, Until};
@@ -76,6 +79,7 @@ impl Apply<'_> {
     async fn walk(&mut self, plan: &Plan) -> Outcome {
         let mut graph = Graph::new(plan);
         let mut outcome = Outcome::default();
+        let references = &References::new(self.platforms);
         let (milestones, mut executed) = mpsc::unbounded_channel();
         let mut running = FuturesUnordered::new();
         let mut began = HashMap::new();
@@ -99,7 +103,7 @@ impl Apply<'_> {
                 let (platforms, secrets) = (self.platforms, self.secrets);
                 running.push(async move {
                     let began = Instant::now();
-                    let result = perform(platforms, secrets, action, &ticket).await;
+                    let result = perform(platforms, secrets, references, action, &ticket).await;
                     (index, began.elapsed().as_secs_f64(), result)
                 });
             }
@@ -123,6 +127,7 @@ impl Apply<'_> {
                         }
                         Err(PlatformError(failure)) => {
                             outcome.failed += 1;
+                            let failure = failure.concealing(self.secrets);
                             emit(&self.events, What::ActionFailed { action, seconds, failure });
                             for (index, need) in graph.failed(index) {
                                 outcome.skipped += 1;
@@ -347,13 +352,17 @@ impl Progress for Ticket {
 async fn perform(
     platforms: &Platforms,
     secrets: &Secrets,
+    references: &References<'_>,
     action: &Action,
     ticket: &Ticket,
 ) -> Result<(), PlatformError> {
     let platform = platforms.of(action.address.sandbox())?;
     match &action.address {
         Address::Sandbox(sandbox) => on_sandbox(platform, sandbox, action).await,
-        Address::Service(service) => on_service(platform, service, action, secrets, ticket).await,
+        Address::Service(service) => {
+            let tools = (secrets, references);
+            on_service(platform, service, action, tools, ticket).await
+        }
     }
 }
 
@@ -380,13 +389,18 @@ async fn on_service(
     platform: &dyn Act,
     service: &ServiceAddress,
     action: &Action,
-    secrets: &Secrets,
+    (secrets, references): (&Secrets, &References<'_>),
     ticket: &Ticket,
 ) -> Result<(), PlatformError> {
     match &action.step {
-        Step::UpsertService(spec) => platform.upsert_service(service, spec, secrets).await,
+        Step::UpsertService(spec) => {
+            let spec = references.resolve(service, spec).await?;
+            platform.upsert_service(service, &spec, secrets).await
+        }
         Step::StartService(spec) | Step::RunTask(spec) => {
-            platform.start_service(service, spec, secrets, ticket).await
+            let spec = references.resolve(service, spec).await?;
+            let started = platform.start_service(service, &spec, secrets, ticket);
+            started.await
         }
         Step::StopService => platform.stop_service(service).await,
         Step::DeleteService => platform.delete_service(service).await,

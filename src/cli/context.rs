@@ -238,6 +238,15 @@ impl Context {
     /// The platforms that there is access to: those of the manifest if there is one, and those whose
     /// token is in the environment. It is an error if `asked` is not among them.
     pub fn all_platforms(&self, asked: Option<&str>) -> Result<Platforms> {
+        let (configs, secrets) = self.all_configs(asked)?;
+        self.open_platforms(&configs, &secrets, "")
+    }
+
+    /// The entries of those platforms, by name, and the values of the secrets in them.
+    pub fn all_configs(
+        &self,
+        asked: Option<&str>,
+    ) -> Result<(BTreeMap<String, PlatformConfig>, Secrets)> {
         let loaded = match self.files() {
             Ok(files) => Some(self.load_files(files)),
             // Nothing is asked of a manifest here.
@@ -265,7 +274,7 @@ impl Context {
                 hint: Some("gabion platforms lists them".to_owned()),
             });
         }
-        self.open_platforms(&configs, &secrets, "")
+        Ok((configs, secrets))
     }
 
     /// The platforms that the manifest names, opened for its stack.

@@ -9,7 +9,7 @@ use super::context::Context;
 use super::error::{Error, Result};
 use super::terminal::Raw;
 use crate::model::{Address, Secrets, ServiceAddress};
-use crate::platforms::{Act, PlatformError, Result as PlatformResult, Streams, TerminalSize};
+use crate::platforms::{Act, Result as PlatformResult, Streams, TerminalSize};
 
 /// As shells say it.
 const NOT_EXECUTED: u8 = 127;
@@ -88,7 +88,7 @@ async fn in_service(
 ) -> PlatformResult<i32> {
     let raw = if container { Raw::new() } else { None };
     let size = raw.as_ref().map(Raw::size).transpose();
-    let streams = streams(size.map_err(|error| PlatformError::new(error.to_string()))?);
+    let streams = streams(size?);
     platform
         .exec_in_service(service, &args.command, secrets, streams)
         .await

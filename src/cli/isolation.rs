@@ -19,22 +19,20 @@ pub fn of(
             continue;
         };
         let capabilities = platform.capabilities();
-        if !capabilities.shared_network {
-            continue;
-        }
-        let support = |field| capabilities.support(Scope::Sandbox, field).0;
+        let auto = match capabilities.support(Scope::Sandbox, "isolation: strict").0 {
+            Support::Unsupported => Isolation::None,
+            _ => Isolation::Strict,
+        };
         let isolation = match observed.sandboxes.get(name) {
             Some(Listing::Known(known)) if known.state == SandboxState::Running => known.isolation,
-            _ => match sandbox.spec.isolation {
+            _ if !capabilities.shared_network => None,
+            _ => Some(match sandbox.spec.isolation {
                 IsolationWish::None => Isolation::None,
                 IsolationWish::Strict => Isolation::Strict,
-                IsolationWish::Auto if support("isolation: strict") == Support::Unsupported => {
-                    Isolation::None
-                }
-                IsolationWish::Auto => Isolation::Strict,
-            },
+                IsolationWish::Auto => auto,
+            }),
         };
-        found.insert(name.clone(), isolation);
+        found.extend(isolation.map(|it| (name.clone(), it)));
     }
     found
 }

@@ -61,6 +61,17 @@ impl From<StreamArg> for LogStream {
     }
 }
 
+impl LogsArgs {
+    fn query(&self, follow: bool) -> LogQuery {
+        LogQuery {
+            tail: self.tail,
+            since: self.since,
+            stream: self.stream.map(LogStream::from),
+            follow,
+        }
+    }
+}
+
 fn since(text: &str) -> Result<Timestamp, String> {
     if let Ok(at) = text.parse::<Timestamp>() {
         return Ok(at);
@@ -109,8 +120,7 @@ pub async fn run(context: &Context, args: &LogsArgs) -> Result<ExitCode> {
     let printer = Printer::new(context, args, &services);
     let last = backlog(&platforms, &services, args, &printer).await?;
     if args.follow {
-        let stream = args.stream.map(LogStream::from);
-        follow(&platforms, &services, last, stream, &printer).await?;
+        follow(&platforms, &services, last, args, &printer).await?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -127,13 +137,13 @@ async fn backlog(
     let mut lines: Vec<(usize, LogLine)> = Vec::new();
     let mut marks = Vec::new();
     for (index, service) in services.iter().enumerate() {
-        let query = LogQuery {
-            tail: args.tail,
-            since: args.since,
-            stream: args.stream.map(LogStream::from),
-            follow: false,
-        };
-        let mut received = platforms.of(&service.sandbox)?.logs(service, query).await?;
+        let platform = platforms.of(&service.sandbox)?;
+        // Where it was left off could not be told.
+        if args.follow && !platform.dates_lines() {
+            marks.push(None);
+            continue;
+        }
+        let mut received = platform.logs(service, args.query(false)).await?;
         let mut mark: Mark = None;
         while let Some(line) = received.recv().await {
             mark = match mark {
@@ -156,21 +166,24 @@ async fn follow(
     platforms: &Platforms,
     services: &[ServiceAddress],
     marks: Vec<Mark>,
-    stream: Option<LogStream>,
+    args: &LogsArgs,
     printer: &Printer,
 ) -> Result<()> {
     let now = Timestamp::now();
     let mut all = SelectAll::new();
     for (index, (service, mark)) in services.iter().zip(marks).enumerate() {
+        let platform = platforms.of(&service.sandbox)?;
         // Lines at the very time of the last one shown come again: so many are left out.
         let (from, mut seen) = mark.unwrap_or((now - Duration::from_secs(1), 0));
-        let query = LogQuery {
-            tail: None,
-            since: Some(from),
-            stream,
-            follow: true,
+        let query = match platform.dates_lines() {
+            true => LogQuery {
+                tail: None,
+                since: Some(from),
+                ..args.query(true)
+            },
+            false => args.query(true),
         };
-        let received = platforms.of(&service.sandbox)?.logs(service, query).await?;
+        let received = platform.logs(service, query).await?;
         let stream = futures_util::stream::unfold(received, |mut received| async move {
             received.recv().await.map(|line| (line, received))
         });

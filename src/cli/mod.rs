@@ -5,6 +5,7 @@
 
 mod address;
 mod apply;
+mod attachments;
 mod checkpoint;
 mod completions;
 mod context;
@@ -14,10 +15,12 @@ mod destroy;
 mod error;
 mod exec;
 mod fork;
+mod import;
 mod init;
 mod isolation;
 mod limits;
 mod logs;
+mod pause;
 mod plan;
 mod plan_file;
 mod platforms;
@@ -35,7 +38,6 @@ mod target;
 mod terminal;
 mod upgrade;
 mod validate;
-mod variables;
 mod watch;
 mod watch_lines;
 
@@ -46,6 +48,8 @@ use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use context::Context;
 use error::Result;
+
+use crate::platforms::Attachment;
 
 /// Sandboxes and their services, held where a YAML manifest says they are.
 #[derive(Parser)]
@@ -153,6 +157,8 @@ enum Command {
     Show(show::ShowArgs),
     /// List what exists on the platforms, ours or not
     Sandboxes(sandboxes::SandboxesArgs),
+    /// Write a manifest for what exists on a platform, and adopt it
+    Import(import::ImportArgs),
     /// Show where services are reached
     Ports(ports::PortsArgs),
     /// Print the URL of a service
@@ -167,6 +173,12 @@ enum Command {
     Stop(control::StopArgs),
     /// Stop and start services
     Restart(control::RestartArgs),
+    /// Hold everything in a sandbox as it is
+    Pause(pause::PauseArgs),
+    /// Let a paused sandbox go on
+    Resume(pause::ResumeArgs),
+    /// Give a sandbox more time before its platform stops it
+    Extend(pause::ExtendArgs),
     /// Write to the standard input of a running service
     Send(send::SendArgs),
     /// Send a signal to a running service
@@ -180,10 +192,18 @@ enum Command {
     /// Open the platform's editor on a sandbox
     Vscode(ports::VscodeArgs),
     /// List, set and remove variables of a sandbox
-    Env(variables::EnvArgs),
+    #[command(after_help = attachments::ENV_HELP)]
+    Env(attachments::PairArgs),
     /// List, set and remove secrets of a sandbox
-    Secret(variables::SecretArgs),
-    /// Let this gabion supervise a sandbox that another version has started
+    #[command(after_help = attachments::SECRET_HELP)]
+    Secret(attachments::StdinArgs),
+    /// List, set and remove files that a platform writes into a sandbox
+    #[command(after_help = attachments::FILE_HELP)]
+    File(attachments::StdinArgs),
+    /// List, set and remove volumes of a sandbox
+    #[command(after_help = attachments::VOLUME_HELP)]
+    Volume(attachments::PairArgs),
+    /// Let this gabion supervise a sandbox that another version has started, or its platform upgrade it
     Upgrade(upgrade::UpgradeArgs),
     /// Keep what a sandbox is, and bring it back
     Checkpoint(checkpoint::CheckpointArgs),
@@ -208,8 +228,9 @@ impl Command {
     fn changes_something(&self) -> bool {
         match self {
             Self::Checkpoint(args) => return args.changes_something(),
-            Self::Env(args) => return args.changes_something(),
-            Self::Secret(args) => return args.changes_something(),
+            Self::Env(args) | Self::Volume(args) => return args.changes_something(),
+            Self::Secret(args) | Self::File(args) => return args.changes_something(),
+            Self::Import(args) => return args.changes_something(),
             _ => {}
         }
         matches!(
@@ -219,6 +240,9 @@ impl Command {
                 | Self::Start(_)
                 | Self::Stop(_)
                 | Self::Restart(_)
+                | Self::Pause(_)
+                | Self::Resume(_)
+                | Self::Extend(_)
                 | Self::Send(_)
                 | Self::Signal(_)
                 | Self::Cp(_)
@@ -270,6 +294,7 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
         Command::Watch(args) => context.block_on(watch::run(context, &args)),
         Command::Status(args) => context.block_on(status::run(context, &args)),
         Command::Show(args) => context.block_on(show::run(context, &args)),
+        Command::Import(args) => context.block_on(import::run(context, &args)),
         Command::Sandboxes(args) => context.block_on(sandboxes::run(context, &args)),
         Command::Ports(args) => context.block_on(ports::ports(context, &args)),
         Command::Url(args) => context.block_on(ports::url(context, &args)),
@@ -277,13 +302,26 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
         Command::Expose(args) => context.block_on(ports::expose(context, &args)),
         Command::Unexpose(args) => context.block_on(ports::unexpose(context, &args)),
         Command::Vscode(args) => context.block_on(ports::vscode(context, &args)),
-        Command::Env(args) => context.block_on(variables::env(context, &args)),
-        Command::Secret(args) => context.block_on(variables::secret(context, &args)),
+        Command::Env(args) => {
+            context.block_on(attachments::pairs(context, &args, Attachment::Variable))
+        }
+        Command::Secret(args) => {
+            context.block_on(attachments::from_stdin(context, &args, Attachment::Secret))
+        }
+        Command::File(args) => {
+            context.block_on(attachments::from_stdin(context, &args, Attachment::File))
+        }
+        Command::Volume(args) => {
+            context.block_on(attachments::pairs(context, &args, Attachment::Volume))
+        }
         Command::Logs(args) => context.block_on(logs::run(context, &args)),
         Command::Exec(args) => context.block_on(exec::run(context, &args)),
         Command::Start(args) => context.block_on(control::start(context, &args)),
         Command::Stop(args) => context.block_on(control::stop(context, &args)),
         Command::Restart(args) => context.block_on(control::restart(context, &args)),
+        Command::Pause(args) => context.block_on(pause::pause(context, &args)),
+        Command::Resume(args) => context.block_on(pause::resume(context, &args)),
+        Command::Extend(args) => context.block_on(pause::extend(context, &args)),
         Command::Send(args) => context.block_on(send::send(context, &args)),
         Command::Signal(args) => context.block_on(send::signal(context, &args)),
         Command::Upgrade(args) => context.block_on(upgrade::run(context, &args)),

@@ -78,6 +78,10 @@ fn table(all: &[&Capabilities]) -> String {
             .unwrap_or(0);
         for (support, title) in [
             (Support::Supplied, "supplied by gabion"),
+            (
+                Support::Fixed,
+                "cannot be changed once the sandbox is there",
+            ),
             (Support::Unsupported, "not honoured"),
         ] {
             let rows = platform
@@ -109,6 +113,7 @@ fn support_word(support: Support) -> &'static str {
     match support {
         Support::Native => "native",
         Support::Supplied => "supplied",
+        Support::Fixed => "fixed",
         Support::Unsupported => "unsupported",
     }
 }

@@ -44,6 +44,9 @@ pub async fn run(context: &Context, args: &ShowArgs) -> Result<ExitCode> {
             if let Ok(endpoints) = target.platform()?.endpoints(sandbox).await {
                 shown["ports"] = json!(endpoints);
             }
+            if let Ok(Some(check)) = target.platform()?.check(sandbox).await {
+                shown["check"] = json!(check);
+            }
             shown
         }
         Address::Service(address) => {

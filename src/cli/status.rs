@@ -169,7 +169,7 @@ fn sandbox_row(name: &SandboxName, desired: &Desired, observed: &Observed) -> Sa
                 SandboxState::Running => "running",
                 SandboxState::Stopped => "stopped",
             };
-            row.isolation = Some(sandbox.isolation);
+            row.isolation = sandbox.isolation;
             row.keeper_pid = sandbox.keeper_pid;
             row.supervisor_pid = sandbox.supervisor_pid;
             row.describe(&sandbox.spec);

@@ -25,11 +25,21 @@ pub enum LaunchError {
     #[error("cannot start the supervisor: {0} does not exist")]
     NoFolder(PathBuf),
     /// It ended before it served.
-    #[error("the supervisor did not come up: {}", tail.last().map_or("it said nothing", |l| l))]
+    #[error("the supervisor did not come up: {}", reason(tail))]
     Ended {
         /// The last lines of its own log.
         tail: Vec<String>,
     },
+}
+
+/// The first error of a log, without time and module; otherwise its last line.
+fn reason(tail: &[String]) -> &str {
+    let mut errors = tail.iter().filter_map(|line| {
+        let (_, told) = line.split_once(" ERROR ")?;
+        Some(told.split_once(": ").map_or(told, |(_, text)| text))
+    });
+    let last = || tail.last().map_or("it said nothing", String::as_str);
+    errors.next().unwrap_or_else(last)
 }
 
 /// Runs `exe supervise dir` in a session of its own and returns once it serves.

@@ -165,7 +165,7 @@ impl Used<'_> {
                     self.field(long, tree.span(*key), false, sink);
                 }
             }
-            if let "health" | "limits" | "checkpoint" | "restart" | "stop" = name {
+            if let "health" | "limits" | "checkpoint" | "restart" | "stop" | "repo" = name {
                 for (inner, value) in tree.entries(*value) {
                     let inner_name = tree.text(*inner).unwrap_or_default();
                     if !is_off(tree, inner_name, *value) {
@@ -265,6 +265,28 @@ pub(super) fn sandbox(
             sink,
         );
     }
+}
+
+/// Says so if a sandbox has a field that needs another setting of its platform.
+pub(super) fn demand(
+    home: &Home<'_>,
+    (platform, kind): (&str, &'static Capabilities),
+    at: Option<NodeId>,
+    (field, setting): (&str, &str),
+    tree: &Tree<'_>,
+    sink: &mut Sink,
+) {
+    let entries = at.into_iter().flat_map(|at| tree.entries(at));
+    let mut entries = entries.filter(|(_, value)| !tree.entries(*value).is_empty());
+    let Some((key, _)) = entries.find(|(key, _)| tree.text(*key) == Some(field)) else {
+        return;
+    };
+    let who = home.name();
+    let kind = kind.kind;
+    let message =
+        format!("sandbox `{who}`: platform `{platform}` (kind `{kind}`) cannot honour `{field}`");
+    let draft = Draft::error(codes::UNSUPPORTED_FIELD, tree.span(*key), message);
+    sink.push(draft.label(format!("needs `{setting}` in the platform's entry")));
 }
 
 /// Checks the fields of a service against what its platform can do.

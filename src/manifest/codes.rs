@@ -58,7 +58,7 @@ codes! {
     BAD_PATH "M032" "bad path" "a path does not lead to what the field needs";
     INTERPOLATION "M033" "left as it is" "the text looks like an interpolation but is none";
     UNKNOWN_PROFILE "M034" "unknown profile" "a selected profile is named nowhere in the manifest";
-    UNKNOWN_REFERENCE "M035" "unknown reference" "`${services.A/B.port}`, `${services.A/B.url}` or `${sandboxes.A.url}` names something that is not there, or that cannot be known";
+    UNKNOWN_REFERENCE "M035" "unknown reference" "`${services.A/B.port}`, `${services.A/B.url}` or `${sandboxes.A.url}` names something that is not there, that never has a URL, or that is known too late";
 }
 
 /// The entry of one code.

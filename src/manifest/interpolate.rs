@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::codes;
 use super::diagnostic::{At, Draft, Sink, Span};
-use super::references::{PARTS, Places, Wanted};
+use super::placeholder::{Or, Placeholder, placeholder};
+use super::references::{Found, Later, PARTS, Places};
 use super::tree::{Kind, NodeId, Tree, names};
 use crate::model::Capabilities;
 
@@ -33,6 +34,8 @@ pub(super) struct Uses {
     pub secrets: HashMap<NodeId, Vec<String>>,
     /// The addresses of services.
     pub services: HashMap<NodeId, Vec<String>>,
+    /// The URLs that platforms will tell, each with what is written between its braces.
+    pub urls: HashMap<NodeId, Vec<(String, Later)>>,
 }
 
 /// Replaces every interpolation in the tree under `root`.
@@ -101,13 +104,27 @@ pub(super) fn interpolate(
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Place {
     /// Everything.
+    Env,
+    /// Everything but what only platforms will tell.
     Open,
     /// No secrets.
+    Program,
+    /// Neither secrets nor what only platforms will tell.
     Public,
     /// Environment variables only.
     Vars,
     /// Left out by profile: no value is needed, and no error about one is of use.
     LeftOut,
+}
+
+impl Place {
+    fn takes_secrets(self) -> bool {
+        matches!(self, Self::Env | Self::Open)
+    }
+
+    fn takes_later_urls(self) -> bool {
+        matches!(self, Self::Env | Self::Program)
+    }
 }
 
 struct Walk<'w> {
@@ -155,7 +172,7 @@ impl Walk<'_> {
             match tree.text(key).unwrap_or_default() {
                 "vars" => {}
                 "platforms" => self.all(tree, value, Place::Open),
-                "defaults" => self.with_env(tree, value),
+                "defaults" => self.with_env(tree, value, Place::Open, Place::Public),
                 "sandboxes" => {
                     for (_, sandbox) in tree.entries(value).to_vec() {
                         self.sandbox(tree, sandbox);
@@ -175,7 +192,7 @@ impl Walk<'_> {
                 "services" => {
                     for (_, service) in tree.entries(value).to_vec() {
                         if !self.left_out(tree, service) {
-                            self.with_env(tree, service);
+                            self.with_env(tree, service, Place::Env, Place::Program);
                         }
                     }
                 }
@@ -185,13 +202,17 @@ impl Walk<'_> {
         }
     }
 
-    fn with_env(&mut self, tree: &mut Tree<'_>, map: NodeId) {
+    fn with_env(&mut self, tree: &mut Tree<'_>, map: NodeId, env: Place, program: Place) {
         if tree.entries(map).is_empty() {
             self.all(tree, map, Place::Public);
         }
         for (key, value) in tree.entries(map).to_vec() {
-            let env = tree.text(key) == Some("env");
-            self.all(tree, value, if env { Place::Open } else { Place::Public });
+            let place = match tree.text(key) {
+                Some("env") => env,
+                Some("command" | "args") => program,
+                _ => Place::Public,
+            };
+            self.all(tree, value, place);
         }
     }
 
@@ -230,11 +251,17 @@ impl Walk<'_> {
         };
         if scalar.interpolated {
             // Done before, through another alias; only the place may differ.
-            if place != Place::Open
+            if !place.takes_secrets()
                 && let Some(names) = self.uses.secrets.get(&node)
             {
                 let name = names.first().cloned().unwrap_or_default();
                 self.misplaced(tree.span(node), &name, place);
+            }
+            if !place.takes_later_urls()
+                && place != Place::LeftOut
+                && let Some((_, later)) = self.uses.urls.get(&node).and_then(|all| all.first())
+            {
+                self.sink.push(too_early(tree.span(node), later));
             }
             return;
         }
@@ -247,6 +274,7 @@ impl Walk<'_> {
             out: String::with_capacity(scalar.text.len()),
             uses: Vec::new(),
             services: Vec::new(),
+            urls: Vec::new(),
             changed: false,
             bad: false,
         };
@@ -271,6 +299,9 @@ impl Walk<'_> {
             if !text.services.is_empty() {
                 self.uses.services.insert(node, text.services);
             }
+            if !text.urls.is_empty() {
+                self.uses.urls.insert(node, text.urls);
+            }
         }
     }
 
@@ -280,7 +311,7 @@ impl Walk<'_> {
         while let Some(start) = rest.find("${") {
             text.push(&rest[..start], self.budget);
             rest = &rest[start..];
-            match reference(rest) {
+            match placeholder(rest) {
                 Ok(Some((reference, length))) => {
                     text.changed = true;
                     self.put(&reference, &rest[..length], text, nesting);
@@ -311,14 +342,14 @@ impl Walk<'_> {
         text.push(rest, self.budget);
     }
 
-    fn put(&mut self, reference: &Reference<'_>, written: &str, text: &mut Text, nesting: usize) {
-        if text.place == Place::LeftOut && !matches!(reference, Reference::Secret(_)) {
+    fn put(&mut self, reference: &Placeholder<'_>, written: &str, text: &mut Text, nesting: usize) {
+        if text.place == Place::LeftOut && !matches!(reference, Placeholder::Secret(_)) {
             text.bad = true;
             return;
         }
         let at = self.sink.within(text.span, written);
         match *reference {
-            Reference::Env(name, or) => match (self.values.env.get(name), or) {
+            Placeholder::Env(name, or) => match (self.values.env.get(name), or) {
                 (Some(value), Or::Fail) => text.push(value, self.budget),
                 (Some(value), _) if !value.is_empty() => text.push(value, self.budget),
                 (_, Or::Default(default)) if nesting < MAX_NESTING => {
@@ -330,17 +361,28 @@ impl Walk<'_> {
                     self.unset(name, found.is_some(), or, at);
                 }
             },
-            Reference::Var(name) => self.var(name, at, text),
-            Reference::Reached(_) if text.place == Place::Vars => {
+            Placeholder::Var(name) => self.var(name, at, text),
+            Placeholder::Reached(_) if text.place == Place::Vars => {
                 text.bad = true;
                 let message = "a variable cannot tell where a service is reached";
                 self.sink
                     .push(Draft::error(codes::UNKNOWN_REFERENCE, at, message));
             }
-            Reference::Reached(wanted) => match self.places.find(wanted) {
+            Placeholder::Reached(wanted) => match self.places.find(wanted) {
                 Ok(reached) => {
-                    text.push(&reached.text, self.budget);
                     text.services.push(reached.service);
+                    match reached.found {
+                        Found::Text(found) => text.push(&found, self.budget),
+                        Found::Later(later) if text.place.takes_later_urls() => {
+                            text.push(written, self.budget);
+                            let inner = written.trim_start_matches("${").trim_end_matches('}');
+                            text.urls.push((inner.to_owned(), later));
+                        }
+                        Found::Later(later) => {
+                            text.bad = true;
+                            self.sink.push(too_early(at, &later));
+                        }
+                    }
                 }
                 Err(why) => {
                     text.bad = true;
@@ -348,7 +390,7 @@ impl Walk<'_> {
                         .push(Draft::error(codes::UNKNOWN_REFERENCE, at, why));
                 }
             },
-            Reference::Secret(name) => {
+            Placeholder::Secret(name) => {
                 if !self.secrets.contains(name) {
                     let message = format!("there is no secret `{name}`");
                     let near = self
@@ -361,7 +403,7 @@ impl Walk<'_> {
                     };
                     self.sink.push(draft.label("not declared under `secrets`"));
                     text.bad = true;
-                } else if matches!(text.place, Place::Public | Place::Vars) {
+                } else if !text.place.takes_secrets() && text.place != Place::LeftOut {
                     self.misplaced(at, name, text.place);
                     text.bad = true;
                 }
@@ -427,6 +469,16 @@ impl Walk<'_> {
     }
 }
 
+/// The error of a URL that is needed before there is one.
+fn too_early(at: Span, later: &Later) -> Draft {
+    let (service, platform) = (&later.reference.service, &later.platform);
+    let message = format!(
+        "the URL of `{service}` on platform `{platform}` is known only once it is there, which is too late here"
+    );
+    let draft = Draft::error(codes::UNKNOWN_REFERENCE, at, message);
+    draft.help("`env`, `command` and `args` of a service can name it")
+}
+
 /// Whether something with these `profiles` is left out.
 pub(super) fn left_out(
     tree: &Tree<'_>,
@@ -444,6 +496,7 @@ struct Text {
     out: String,
     uses: Vec<String>,
     services: Vec<String>,
+    urls: Vec<(String, Later)>,
     changed: bool,
     bad: bool,
 }
@@ -453,132 +506,6 @@ impl Text {
     fn push(&mut self, more: &str, budget: usize) {
         if self.out.len() <= budget {
             self.out.push_str(more);
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Or<'t> {
-    Fail,
-    Default(&'t str),
-    Message(&'t str),
-}
-
-#[derive(Debug, PartialEq)]
-enum Reference<'t> {
-    Env(&'t str, Or<'t>),
-    Var(&'t str),
-    Secret(&'t str),
-    Reached(Wanted<'t>),
-}
-
-/// The reference that `text` (at `${`) begins with and its length in bytes. `None`: somebody
-/// else's `${`. An error says why something that looks like ours is not, and how long it is.
-fn reference(text: &str) -> Result<Option<(Reference<'_>, usize)>, (&'static str, usize)> {
-    let scopes = [
-        "${env.",
-        "${var.",
-        "${secret.",
-        "${services.",
-        "${sandboxes.",
-    ];
-    let Some(scope) = scopes.into_iter().find(|scope| text.starts_with(scope)) else {
-        return Ok(None);
-    };
-    let rest = &text[scope.len()..];
-    let Some(closing) = closing(rest) else {
-        return Err(("it has no closing brace", text.len()));
-    };
-    let length = scope.len() + closing + 1;
-    let body = &rest[..closing];
-    if scope == "${services." || scope == "${sandboxes." {
-        let wanted = Wanted::parse(scope == "${sandboxes.", body).map_err(|why| (why, length))?;
-        return Ok(Some((Reference::Reached(wanted), length)));
-    }
-    let env = scope == "${env.";
-    let end = body
-        .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || (!env && c == '-')))
-        .unwrap_or(body.len());
-    let (name, tail) = body.split_at(end);
-    if name.is_empty() || (env && name.as_bytes()[0].is_ascii_digit()) {
-        return Err(("it has no name", length));
-    }
-    let reference = match (scope, tail) {
-        ("${env.", "") => Reference::Env(name, Or::Fail),
-        ("${var.", "") => Reference::Var(name),
-        ("${secret.", "") => Reference::Secret(name),
-        ("${env.", tail) => match (tail.strip_prefix(":-"), tail.strip_prefix(":?")) {
-            (Some(default), _) => Reference::Env(name, Or::Default(default)),
-            (_, Some(message)) => Reference::Env(name, Or::Message(message)),
-            _ => {
-                return Err((
-                    "after the name come `:-default`, `:?message` or `}`",
-                    length,
-                ));
-            }
-        },
-        _ => return Err(("only `env` takes a default or a message", length)),
-    };
-    Ok(Some((reference, length)))
-}
-
-/// Where the brace closes, braces within counted.
-fn closing(text: &str) -> Option<usize> {
-    let mut open = 0_usize;
-    for (at, byte) in text.bytes().enumerate() {
-        match byte {
-            b'{' => open += 1,
-            b'}' if open == 0 => return Some(at),
-            b'}' => open -= 1,
-            _ => {}
-        }
-    }
-    None
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Or, Reference, Wanted, reference};
-
-    #[test]
-    fn only_our_forms_are_ours() {
-        let ours = |text| reference(text).unwrap().map(|(found, _)| found);
-        assert_eq!(ours("${env.A}x"), Some(Reference::Env("A", Or::Fail)));
-        assert_eq!(
-            ours("${env.A:-}"),
-            Some(Reference::Env("A", Or::Default("")))
-        );
-        assert_eq!(
-            ours("${env.A:-${env.B:-c}}d"),
-            Some(Reference::Env("A", Or::Default("${env.B:-c}")))
-        );
-        assert_eq!(
-            ours("${env.A:?why not}"),
-            Some(Reference::Env("A", Or::Message("why not")))
-        );
-        assert_eq!(ours("${var.a-b}"), Some(Reference::Var("a-b")));
-        assert_eq!(ours("${secret.s}"), Some(Reference::Secret("s")));
-        for (text, wanted) in [
-            ("${services.a/b.port}", Wanted::Port("a/b")),
-            ("${services.a/b.url}/x", Wanted::Url("a/b")),
-            ("${sandboxes.a.url}", Wanted::SandboxUrl("a")),
-        ] {
-            assert_eq!(ours(text), Some(Reference::Reached(wanted)));
-        }
-        for other in ["${A}", "${A:-b}", "${envy.A}", "${", "${#x}", "${x.y}"] {
-            assert_eq!(reference(other), Ok(None), "{other}");
-        }
-        for slip in [
-            "${env.A",
-            "${env.}",
-            "${var.a:-b}",
-            "${env.A+1}",
-            "${env.1}",
-            "${services.a.port}",
-            "${services.a/b.host}",
-            "${sandboxes.a/b.url}",
-        ] {
-            assert!(reference(slip).is_err(), "{slip}");
         }
     }
 }

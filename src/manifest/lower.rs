@@ -14,6 +14,7 @@ use super::index::{Empty, Home, Index};
 use super::interpolate::Uses;
 use super::needs::{NeedGraph, Needer, implied, needs};
 use super::platform::{Platforms, platforms};
+use super::references::Later;
 use super::sandbox;
 use super::secrets::{SecretStore, folder, is_variable};
 use super::service;
@@ -21,7 +22,7 @@ use super::tree::{NodeId, Tree};
 use super::types::{Defaults, Manifest, Sandbox, Service, Text};
 use super::{PlatformConfig, Request};
 use crate::model::{
-    Desired, DesiredSandbox, NAME_RULE, Need, SandboxName, SandboxSpec, Scope, Secrets,
+    Desired, DesiredSandbox, NAME_RULE, Need, Reference, SandboxName, SandboxSpec, Scope, Secrets,
     ServiceAddress, ServiceName, ServiceSpec, WatchRule, digest,
 };
 
@@ -45,11 +46,12 @@ pub(super) struct Lowered {
     pub files: Vec<PathBuf>,
 }
 
-/// One environment value and the secrets that it uses.
-#[derive(Clone)]
+/// One environment value, and the secrets and URLs that it uses.
+#[derive(Clone, Default)]
 struct EnvValue {
     text: String,
     secrets: Vec<String>,
+    urls: Vec<(String, Later)>,
 }
 
 type Env = BTreeMap<String, EnvValue>;
@@ -259,6 +261,16 @@ impl Lower<'_, '_> {
         let kind = all.platforms.find(name, self.span(place), self.sink)?;
         let defaults = self.manifest.defaults.at;
         checks::sandbox(home, name, kind, at, defaults, self.tree, self.sink);
+        for (field, setting) in all.platforms.demands(name, kind) {
+            checks::demand(
+                home,
+                (name, kind),
+                at,
+                (field, &setting),
+                self.tree,
+                self.sink,
+            );
+        }
         Some(kind)
     }
 
@@ -394,7 +406,19 @@ impl Lower<'_, '_> {
         let sandbox = SandboxName::new(home.name()).ok()?;
         let at = ServiceAddress::new(sandbox, name.clone());
         (spec.env, spec.secrets) = self.sealed(&full, Some(&at));
+        spec.references = self.urls(service, &full);
         good.then_some((name, spec, watch))
+    }
+
+    /// The URLs that a service's program and environment name and only platforms can tell.
+    fn urls(&self, service: &Service, env: &Env) -> BTreeMap<String, Reference> {
+        let args = service.args.value.iter().flat_map(|list| &list.0);
+        let places = args.map(|field| field.at).chain([service.command.at]);
+        let nodes = places.flatten().map(|at| self.tree.resolve(at));
+        let named = nodes.filter_map(|node| self.uses.urls.get(&node));
+        let named = named.chain(env.values().map(|value| &value.urls)).flatten();
+        let named = named.map(|(written, later)| (written.clone(), later.reference.clone()));
+        named.collect()
     }
 
     /// Adds a need for each other service of which a service says where it is reached.
@@ -411,6 +435,7 @@ impl Lower<'_, '_> {
         let places = env.map(|(_, field)| field.at);
         let places = places.chain(args.map(|field| field.at));
         for at in places.chain([service.command.at]).flatten() {
+            self.own_url(address, at);
             let named = self.uses.services.get(&self.tree.resolve(at));
             for other in named
                 .into_iter()
@@ -432,6 +457,19 @@ impl Lower<'_, '_> {
         needs.sort();
     }
 
+    /// Refuses to tell a service its own URL where that is made by starting it.
+    fn own_url(&mut self, address: &str, at: NodeId) {
+        let named = self.uses.urls.get(&self.tree.resolve(at));
+        let own = |later: &&Later| !later.early && later.reference.service.to_string() == address;
+        let mut named = named.into_iter().flatten().map(|(_, later)| later);
+        if let Some(later) = named.find(own) {
+            let platform = &later.platform;
+            let message = format!("`{address}` cannot be told its own URL");
+            let label = format!("platform `{platform}` makes it when the service is started");
+            self.error(codes::UNKNOWN_REFERENCE, at, message, &label);
+        }
+    }
+
     /// Environment as written under some `env:`.
     fn env(&mut self, field: &Field<Dict<Text>>) -> Env {
         let mut env = Env::new();
@@ -445,15 +483,18 @@ impl Lower<'_, '_> {
                 self.error(codes::BAD_NAME, key.at, message, label);
             }
             let node = field.at.map(|at| self.tree.resolve(at));
-            let secrets = node
-                .and_then(|node| self.uses.secrets.get(&node))
-                .cloned()
-                .unwrap_or_default();
+            let secrets = node.and_then(|node| self.uses.secrets.get(&node));
+            let urls = node.and_then(|node| self.uses.urls.get(&node));
             let text = field
                 .value
                 .as_ref()
                 .map_or_else(String::new, |text| text.0.clone());
-            env.insert(key.name.clone(), EnvValue { text, secrets });
+            let value = EnvValue {
+                text,
+                secrets: secrets.cloned().unwrap_or_default(),
+                urls: urls.cloned().unwrap_or_default(),
+            };
+            env.insert(key.name.clone(), value);
         }
         env
     }
@@ -476,6 +517,7 @@ impl Lower<'_, '_> {
                     EnvValue {
                         text,
                         secrets: vec![name],
+                        ..EnvValue::default()
                     },
                 );
             }

@@ -17,6 +17,7 @@ mod lower;
 mod mismatch;
 mod needs;
 mod parse;
+mod placeholder;
 mod platform;
 mod read;
 mod references;

@@ -177,6 +177,22 @@ fn check_setting(
 }
 
 impl Platforms<'_> {
+    /// What a platform's entry would have to say for a sandbox to have the fields that it has: field and
+    /// setting.
+    pub fn demands<'k>(
+        &self,
+        name: &str,
+        kind: &'k Capabilities,
+    ) -> impl Iterator<Item = (&'k str, String)> {
+        let entry = self.declared.get(name);
+        kind.demands
+            .iter()
+            .filter_map(move |(field, setting, value)| {
+                let written = entry?.config.settings.get(*setting)?;
+                (written.as_str() != Some(value)).then(|| (*field, format!("{setting}: {value}")))
+            })
+    }
+
     /// What the platform called `name` can do; says so if there is none.
     pub fn find(&self, name: &str, at: Span, sink: &mut Sink) -> Option<&'static Capabilities> {
         let entry = self.declared.get(name);

@@ -1,12 +1,13 @@
 //! `${services.SANDBOX/SERVICE.port}`, `${services.SANDBOX/SERVICE.url}` and `${sandboxes.SANDBOX.url}`:
-//! where services are reached, as the manifest itself says.
+//! where services are reached.
 //!
-//! In: the tree, with ports and platforms interpolated. Out: texts, or why there is none.
+//! In: the tree, with ports and platforms interpolated. Out: texts, where the manifest itself says so; what
+//! to ask the platform, where only that can tell; or why there will never be an answer.
 
 use std::collections::BTreeMap;
 
 use super::tree::{NodeId, Tree};
-use crate::model::Capabilities;
+use crate::model::{Capabilities, Reference, Urls};
 
 /// What a reference asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,11 +35,30 @@ impl<'t> Wanted<'t> {
     }
 }
 
-/// What is put in, and the service that has to be there for it.
+/// What a reference came to, and the service that has to be there for it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Reached {
-    pub text: String,
     pub service: String,
+    pub found: Found,
+}
+
+/// What is put in.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// This text.
+    Text(String),
+    /// What the platform will say.
+    Later(Later),
+}
+
+/// A URL that only the platform can tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Later {
+    pub reference: Reference,
+    /// Whether it is there before the service is.
+    pub early: bool,
+    /// The platform, as the manifest calls it.
+    pub platform: String,
 }
 
 /// Where everything of a manifest is reached.
@@ -50,15 +70,17 @@ pub(super) struct Places {
 #[derive(Debug)]
 struct Place {
     platform: String,
-    /// Whether its services are at this machine's own ports.
-    here: bool,
+    /// `None`: nobody knows the platform, which is said elsewhere.
+    urls: Option<Urls>,
     services: BTreeMap<String, Ports>,
 }
 
 #[derive(Debug, Default)]
 struct Ports {
     first: Option<u16>,
-    http: bool,
+    http: Option<u16>,
+    listed: Vec<u16>,
+    task: bool,
 }
 
 impl Places {
@@ -73,47 +95,45 @@ impl Places {
             let platform = written.unwrap_or_else(|| "local".to_owned());
             let entry = under(tree.get(root, "platforms"), &platform);
             let kind = text(under(entry, "kind")).unwrap_or_else(|| platform.clone());
-            let here = known.iter().any(|it| it.kind == kind && it.shared_network);
+            let kind = known.iter().find(|it| it.kind == kind);
             let services = entries(tree, tree.get(sandbox, "services"));
             let services = services.map(|(name, service)| (name, ports(tree, service)));
-            let services = services.collect();
-            places.sandboxes.insert(
-                key,
-                Place {
-                    platform,
-                    here,
-                    services,
-                },
-            );
+            let place = Place {
+                platform,
+                urls: kind.map(|kind| kind.urls),
+                services: services.collect(),
+            };
+            places.sandboxes.insert(key, place);
         }
         places
     }
 
-    /// What a reference stands for, or why that cannot be told.
+    /// What a reference stands for, or why that can never be told.
     pub fn find(&self, wanted: Wanted<'_>) -> Result<Reached, String> {
         match wanted {
             Wanted::Port(address) => {
-                let (_, port) = self.service(address)?;
+                let (_, ports) = self.service(address)?;
+                let port = ports.first.ok_or_else(|| no_port(address))?;
                 Ok(Reached {
-                    text: port.to_string(),
                     service: address.to_owned(),
+                    found: Found::Text(port.to_string()),
                 })
             }
             Wanted::Url(address) => {
-                let (place, port) = self.service(address)?;
-                place.url(address, port)
+                let (place, ports) = self.service(address)?;
+                place.url(address, ports)
             }
             Wanted::SandboxUrl(name) => {
                 let place = self.sandbox(name)?;
-                let services = || place.services.iter().filter(|(_, it)| it.first.is_some());
-                let mut with_ports = services();
-                let only = with_ports.next().filter(|_| with_ports.next().is_none());
-                let http = services().find(|(_, it)| it.http);
+                let reached = |it: &&(&String, &Ports)| place.port(it.0, it.1).is_ok();
+                let all: Vec<_> = place.services.iter().collect();
+                let mut reached = all.iter().filter(reached);
+                let only = reached.next().filter(|_| reached.next().is_none());
+                let http = all.iter().find(|(_, ports)| ports.http.is_some());
                 let (service, ports) = http.or(only).ok_or_else(|| {
                     format!("sandbox `{name}` has no `http_port` that its URL could lead to")
                 })?;
-                let address = format!("{name}/{service}");
-                place.url(&address, ports.first.unwrap_or_default())
+                place.url(&format!("{name}/{service}"), ports)
             }
         }
     }
@@ -123,30 +143,72 @@ impl Places {
         found.ok_or_else(|| format!("there is no sandbox `{name}`"))
     }
 
-    fn service(&self, address: &str) -> Result<(&Place, u16), String> {
+    fn service(&self, address: &str) -> Result<(&Place, &Ports), String> {
         let (sandbox, service) = address.split_once('/').unwrap_or((address, ""));
         let place = self.sandbox(sandbox)?;
         let ports = place.services.get(service);
         let ports = ports.ok_or_else(|| format!("there is no service `{address}`"))?;
-        match ports.first {
-            Some(port) => Ok((place, port)),
-            None => Err(format!("`{address}` declares no port")),
-        }
+        Ok((place, ports))
     }
 }
 
+fn no_port(address: &str) -> String {
+    format!("`{address}` declares no port")
+}
+
 impl Place {
-    fn url(&self, address: &str, port: u16) -> Result<Reached, String> {
-        match self.here {
-            true => Ok(Reached {
-                text: format!("http://127.0.0.1:{port}"),
-                service: address.to_owned(),
+    /// The port of a service that its URL leads to, or why it has none.
+    fn port(&self, address: &str, ports: &Ports) -> Result<u16, String> {
+        let platform = &self.platform;
+        if ports.task && self.urls != Some(Urls::Loopback) {
+            return Err(format!("`{address}` is a task, which has no URL"));
+        }
+        match self.urls {
+            Some(Urls::Loopback) => ports.first.ok_or_else(|| no_port(address)),
+            Some(Urls::Sandbox | Urls::HttpPort) => ports.http.ok_or_else(|| {
+                format!(
+                    "`{address}` has no `http_port`, to which URLs lead on platform `{platform}`"
+                )
             }),
-            false => Err(format!(
-                "on platform `{}` the URL of `{address}` is only known once it is there",
-                self.platform
+            Some(Urls::Ports { least, reserved }) => {
+                let exposed = |port: &&u16| **port >= least && !reserved.contains(port);
+                let found = ports.listed.iter().find(exposed).copied();
+                found.ok_or_else(|| {
+                    let reserved: Vec<_> = reserved.iter().map(u16::to_string).collect();
+                    format!(
+                        "none of the `ports` of `{address}` has a URL on platform `{platform}`: it \
+                         exposes those from {least} up, but for {}",
+                        reserved.join(", ")
+                    )
+                })
+            }
+            Some(Urls::None(why)) => Err(format!(
+                "`{address}` has no URL on platform `{platform}`: {why}"
+            )),
+            None => Err(format!(
+                "where `{address}` is reached is not known: platform `{platform}` is not"
             )),
         }
+    }
+
+    fn url(&self, address: &str, ports: &Ports) -> Result<Reached, String> {
+        let port = self.port(address, ports)?;
+        let found = match self.urls {
+            Some(Urls::Loopback) => Found::Text(format!("http://127.0.0.1:{port}")),
+            urls => {
+                let service = address.parse();
+                let service = service.map_err(|_| format!("there is no service `{address}`"))?;
+                Found::Later(Later {
+                    reference: Reference { service, port },
+                    early: urls == Some(Urls::Sandbox),
+                    platform: self.platform.clone(),
+                })
+            }
+        };
+        Ok(Reached {
+            service: address.to_owned(),
+            found,
+        })
     }
 }
 
@@ -161,16 +223,18 @@ fn entries(tree: &Tree<'_>, map: Option<NodeId>) -> impl Iterator<Item = (String
 }
 
 /// The parts of a service that say where it is reached.
-pub(super) const PARTS: [&str; 4] = ["http_port", "ports", "health_port", "health"];
+pub(super) const PARTS: [&str; 5] = ["http_port", "ports", "health_port", "health", "kind"];
 
 fn ports(tree: &Tree<'_>, service: NodeId) -> Ports {
     let number = |node: Option<NodeId>| -> Option<u16> { tree.text(node?)?.parse().ok() };
     let http = number(tree.get(service, "http_port"));
-    let listed = || {
-        let list = tree.get(service, "ports")?;
+    let listed = tree.get(service, "ports").map(|list| {
+        let items = tree.elements(list).iter();
+        let items = items.filter_map(|item| number(Some(*item)));
         // A single port may stand without a list.
-        number(tree.elements(list).first().copied()).or_else(|| number(Some(list)))
-    };
+        items.chain(number(Some(list))).collect()
+    });
+    let listed: Vec<u16> = listed.unwrap_or_default();
     let probed = || {
         let health = tree.get(service, "health")?;
         let of = |kind: &str| {
@@ -180,8 +244,11 @@ fn ports(tree: &Tree<'_>, service: NodeId) -> Ports {
         ["http", "https", "tcp"].into_iter().find_map(of)
     };
     let short = || number(tree.get(service, "health_port"));
+    let first = http.or(listed.first().copied());
     Ports {
-        first: http.or_else(listed).or_else(short).or_else(probed),
-        http: http.is_some(),
+        first: first.or_else(short).or_else(probed),
+        http,
+        listed,
+        task: tree.get(service, "kind").and_then(|it| tree.text(it)) == Some("task"),
     }
 }

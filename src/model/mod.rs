@@ -12,12 +12,13 @@ mod health;
 mod limits;
 mod need;
 mod observed;
+mod reference;
 mod sandbox;
 mod secrets;
 mod service;
 
 pub use address::{Address, AddressError, NAME_RULE, SandboxName, ServiceAddress, ServiceName};
-pub use capability::{Capabilities, Hindrance, Scope, Support};
+pub use capability::{Capabilities, Hindrance, Scope, Support, Urls};
 pub use checkpoint::{Checkpoint, Forked, Restored, human_size};
 pub use desired::{Desired, DesiredSandbox, WatchAction, WatchRule};
 pub use duration::{HumanDuration, show_duration};
@@ -28,6 +29,7 @@ pub use observed::{
     Definition, Exit, Isolation, Listing, Observed, ObservedSandbox, ObservedService, SandboxState,
     ServiceState,
 };
+pub use reference::{Reference, Url};
 pub use sandbox::{CheckpointSettings, IsolationWish, Repo, SandboxGoal, SandboxSpec};
 pub use secrets::{MissingSecret, Secrets, digest};
 pub use service::{Program, Restart, RestartPolicy, ServiceGoal, ServiceKind, ServiceSpec, Stop};

@@ -6,13 +6,17 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{SandboxName, SandboxSpec, ServiceGoal, ServiceName, ServiceSpec};
+use super::{Reference, SandboxName, SandboxSpec, ServiceGoal, ServiceName, ServiceSpec, Url};
 
 /// Everything that carries one stack's owner mark, on all platforms.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Observed {
     /// By name. A sandbox that is not in the map does not exist.
     pub sandboxes: BTreeMap<SandboxName, Listing>,
+    /// The fields of sandboxes that their platforms cannot change.
+    pub fixed: BTreeMap<SandboxName, Vec<&'static str>>,
+    /// The URLs that the manifest names. One that is not in the map does not exist yet.
+    pub urls: BTreeMap<Reference, Url>,
 }
 
 impl Observed {
@@ -42,10 +46,13 @@ pub enum Listing {
 pub struct ObservedSandbox {
     /// What it was created with.
     pub spec: Arc<SandboxSpec>,
+    /// Whether that could be read. If not, only its platform is right, and the rest is compared once the
+    /// sandbox is up.
+    pub spec_known: bool,
     /// Whether it is up.
     pub state: SandboxState,
-    /// The isolation it really has.
-    pub isolation: Isolation,
+    /// The isolation from this machine that it really has. `None`: it is elsewhere.
+    pub isolation: Option<Isolation>,
     /// The keeper's process, which holds the sandbox together, where there is one.
     pub keeper_pid: Option<u32>,
     /// The supervisor's process, where there is one.

@@ -126,6 +126,14 @@ impl SandboxSpec {
         };
         running(self) != running(other)
     }
+
+    /// Those of `fields`, by their names in a manifest, that differ from `other`.
+    pub fn differing<'f>(&self, other: &Self, fields: &[&'f str]) -> Vec<&'f str> {
+        let [this, other] =
+            [self, other].map(|spec| serde_json::to_value(spec).unwrap_or_default());
+        let differs = |field: &&&str| this.get(**field) != other.get(**field);
+        fields.iter().filter(differs).copied().collect()
+    }
 }
 
 /// A git repository.

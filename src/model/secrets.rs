@@ -37,14 +37,20 @@ impl Secrets {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
     }
 
-    /// `text` with every value in it replaced by `${secret.name}`. Values of less than four bytes are
-    /// left: they are part of many words.
+    /// `text` with every value in it replaced by `${secret.name}`: as it is, as JSON writes it, and as
+    /// URLs do. Values of less than four bytes are left: they are part of many words.
     pub fn conceal(&self, text: &str) -> String {
+        let values = self.iter().map(|(name, it)| (name, it.expose_secret()));
+        let long = values.filter(|(_, value)| value.len() >= 4);
+        let mut shapes: Vec<_> = long
+            .flat_map(|(name, value)| shapes(value).map(|shape| (shape, name)))
+            .collect();
+        // One value may be the beginning of another.
+        shapes.sort_by_key(|(shape, _)| std::cmp::Reverse(shape.len()));
         let mut text = text.to_owned();
-        for (name, value) in self.iter() {
-            let value = value.expose_secret();
-            if value.len() >= 4 && text.contains(value) {
-                text = text.replace(value, &format!("${{secret.{name}}}"));
+        for (shape, name) in shapes {
+            if text.contains(&shape) {
+                text = text.replace(&shape, &format!("${{secret.{name}}}"));
             }
         }
         text
@@ -107,6 +113,23 @@ impl std::fmt::Debug for Secrets {
     }
 }
 
+/// How a value is written by those who repeat what they were sent.
+fn shapes(value: &str) -> [String; 4] {
+    let json = serde_json::Value::from(value).to_string();
+    let escaped = |space: &str| {
+        let shown = |byte: u8| match byte {
+            b'-' | b'.' | b'_' => char::from(byte).to_string(),
+            byte if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+            b' ' => space.to_owned(),
+            byte => format!("%{byte:02X}"),
+        };
+        value.bytes().map(shown).collect()
+    };
+    // Without its quotes.
+    let inner = json[1..json.len() - 1].to_owned();
+    [value.to_owned(), inner, escaped("+"), escaped("%20")]
+}
+
 /// The salted digest that stands for a secret's value in a definition, so that a changed value is
 /// seen without being stored. The salt is the place it is used at.
 pub fn digest(stack: &str, at: &ServiceAddress, name: &str, value: &SecretString) -> String {
@@ -120,4 +143,35 @@ pub fn digest(stack: &str, at: &ServiceAddress, name: &str, value: &SecretString
         .take(16)
         .map(|byte| format!("{byte:02x}"))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_concealed_however_they_are_written() {
+        let mut secrets = Secrets::default();
+        for (name, value) in [
+            ("new", "hunter2-and-more"),
+            ("old", "hunter2"),
+            ("odd", "a \"quoted\"\nline/"),
+            ("tiny", "abc"),
+        ] {
+            secrets.insert(name, SecretString::from(value));
+        }
+        for (text, shown) in [
+            (
+                "hunter2-and-more or hunter2",
+                "${secret.new} or ${secret.old}",
+            ),
+            ("a \"quoted\"\nline/.", "${secret.odd}."),
+            (r#"{"x":"a \"quoted\"\nline/"}"#, r#"{"x":"${secret.odd}"}"#),
+            ("?x=a+%22quoted%22%0Aline%2F&y", "?x=${secret.odd}&y"),
+            ("?x=a%20%22quoted%22%0Aline%2F", "?x=${secret.odd}"),
+            ("abc of words", "abc of words"),
+        ] {
+            assert_eq!(secrets.conceal(text), shown);
+        }
+    }
 }

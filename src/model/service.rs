@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Health, HumanDuration, Limits, Need};
+use super::{Health, HumanDuration, Limits, Need, Reference};
 
 /// A service or task in normal form.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +26,10 @@ pub struct ServiceSpec {
     /// Digest of each secret that `env` uses, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<String, String>,
+    /// The URLs in `env` and the program that are not known yet, by what is written there between
+    /// `${` and `}`. A definition that a platform holds has none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub references: BTreeMap<String, Reference>,
     /// Working directory; relative to the workspace. `None`: the workspace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub working_dir: Option<PathBuf>,
@@ -84,6 +88,7 @@ impl ServiceSpec {
             program,
             env: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            references: BTreeMap::new(),
             working_dir: None,
             user: None,
             limits: Limits::default(),
@@ -120,7 +125,7 @@ impl ServiceSpec {
                 spec.kind,
                 spec.program.clone(),
                 spec.env.clone(),
-                spec.secrets.clone(),
+                (spec.secrets.clone(), spec.references.clone()),
                 spec.working_dir.clone(),
                 spec.user.clone(),
                 (spec.limits, spec.tty, spec.stdin_open),

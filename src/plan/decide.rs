@@ -103,6 +103,11 @@ impl Verdicts {
         verdict.start.is_some() && up && !self.goes_down(world, unit)
     }
 
+    /// Whether a definition is written of which a part is known only then.
+    pub fn writes_references(&self, world: &World<'_>, unit: usize) -> bool {
+        self.units[unit].upsert.is_some() && world.units[unit].awaits_urls()
+    }
+
     /// Whether it has to be started from nothing.
     pub fn launches(&self, world: &World<'_>, unit: usize) -> bool {
         self.units[unit].start.is_some() && !self.is_await(world, unit)
@@ -178,9 +183,18 @@ fn decide_place(verdicts: &mut Verdicts, at: usize, place: &Place<'_>, gone: &Ca
                 found.spec.platform, wanted.spec.platform
             )
         }
+        (Some(_), Found::Known(found)) if !place.stuck.is_empty() => {
+            format!(
+                "is there already, and platform `{}` cannot change its `{}`: gabion destroy {}, and \
+                 apply again; its files are lost",
+                found.spec.platform,
+                place.stuck.join("`, `"),
+                place.name,
+            )
+        }
         (Some(wanted), Found::Known(found)) => {
             let (up, new, old) = (place.is_up(), &wanted.spec, &found.spec);
-            let changed = (new != old).then_some(Cause::DefinitionChanged);
+            let changed = (found.spec_known && new != old).then_some(Cause::DefinitionChanged);
             let restart = up && old.needs_restart(new);
             verdict.update = changed.clone();
             match (new.state, up) {
@@ -237,7 +251,9 @@ fn decide_unit(place: &Place<'_>, at: &PlaceVerdict, unit: &Unit<'_>, gone: &Cau
 
 /// Whether what is up has to end before the wanted definition can be started.
 fn must_stop(unit: &Unit<'_>) -> bool {
-    let maybe_up = unit.is_up() || unit.state == Some(ServiceState::Unknown);
+    // What waits for a URL must not come up by itself meanwhile.
+    let waits = unit.awaits_urls() && unit.is_live();
+    let maybe_up = unit.is_up() || unit.state == Some(ServiceState::Unknown) || waits;
     let stale = unit.found.is_some_and(|found| found.stale);
     unit.state == Some(ServiceState::Stopping)
         || (unit.is_up() && stale)

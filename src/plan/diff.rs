@@ -10,7 +10,57 @@ use crate::model::{SandboxSpec, ServiceSpec};
 
 /// The differences between two service definitions. Digests of secrets never appear.
 pub(super) fn service(old: &ServiceSpec, new: &ServiceSpec) -> Vec<Change> {
-    changes(old, new, (&old.env, &old.secrets), (&new.env, &new.secrets))
+    let secrets = ((&old.env, &old.secrets), (&new.env, &new.secrets));
+    let mut changes = changes(old, new, secrets.0, secrets.1);
+    for change in &mut changes {
+        change.known_after_apply = names_url(&change.new, new);
+    }
+    changes
+}
+
+/// The fields of a new definition of which a part is known only later.
+pub(super) fn known_after_apply(new: &ServiceSpec) -> Vec<Change> {
+    if new.references.is_empty() {
+        return Vec::new();
+    }
+    let fields = flatten(new).into_iter();
+    let fields = fields.filter(|(_, value)| names_url(value, new));
+    let change = |(field, new)| Change {
+        known_after_apply: true,
+        ..Change::of(field, Value::Null, new)
+    };
+    fields.map(change).collect()
+}
+
+/// Whether a value has one of the references of `spec` in it.
+fn names_url(value: &Value, spec: &ServiceSpec) -> bool {
+    match value {
+        Value::String(text) => {
+            let mut written = spec.references.keys();
+            written.any(|name| text.contains(&format!("${{{name}}}")))
+        }
+        Value::Array(items) => items.iter().any(|item| names_url(item, spec)),
+        _ => false,
+    }
+}
+
+impl Change {
+    fn of(field: String, old: Value, new: Value) -> Self {
+        Self {
+            field,
+            old,
+            new,
+            secret: false,
+            known_after_apply: false,
+        }
+    }
+
+    fn of_secret(field: String) -> Self {
+        Self {
+            secret: true,
+            ..Self::of(field, Value::Null, Value::Null)
+        }
+    }
 }
 
 /// The differences between two sandbox specs. Digests of secrets never appear.
@@ -41,33 +91,17 @@ fn changes<T: Serialize + PartialEq>(
         let (old, new) = (left.remove(&field), right.remove(&field));
         if old != new {
             let (old, new) = (old.unwrap_or_default(), new.unwrap_or_default());
-            changes.push(Change {
-                field,
-                old,
-                new,
-                secret: false,
-            });
+            changes.push(Change::of(field, old, new));
         }
     }
     let known: BTreeSet<String> = changes.iter().map(|change| change.field.clone()).collect();
     for field in secret_fields(old_env, new_env) {
         if !known.contains(&field) {
-            changes.push(Change {
-                field,
-                old: Value::Null,
-                new: Value::Null,
-                secret: true,
-            });
+            changes.push(Change::of_secret(field));
         }
     }
     if changes.is_empty() && old != new {
-        let field = "definition".to_owned();
-        changes.push(Change {
-            field,
-            old: Value::Null,
-            new: Value::Null,
-            secret: true,
-        });
+        changes.push(Change::of_secret("definition".to_owned()));
     }
     changes.sort_by(|a, b| a.field.cmp(&b.field));
     changes
@@ -98,6 +132,7 @@ fn flatten<T: Serialize>(spec: &T) -> BTreeMap<String, Value> {
     let mut fields = BTreeMap::new();
     if let Ok(Value::Object(mut object)) = serde_json::to_value(spec) {
         object.remove("secrets");
+        object.remove("references");
         walk(String::new(), Value::Object(object), &mut fields);
     }
     fields

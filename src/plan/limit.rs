@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::decide::{Verdict, Verdicts};
+use super::references;
 use super::settle::{hard_needs, is_in_place};
 use super::world::{Target, World};
 use crate::model::Address;
@@ -47,6 +48,9 @@ pub(super) fn limit(world: &World<'_>, verdicts: &mut Verdicts, targets: &[Addre
                     _ => {}
                 }
             }
+        }
+        for teller in references::tellers(world, verdicts, unit) {
+            queue.push_back(teller);
         }
         if verdicts.goes_down(world, unit) || verdicts.launches(world, unit) {
             queue.extend(dependents.get(&unit).into_iter().flatten().copied());

@@ -4,7 +4,7 @@
 //! wanted and what is. Out: a [`Plan`] that was simulated before it is handed out, and its
 //! renderings. Decides everything; the applier decides nothing.
 //!
-//! The way through the files: `world` joins both sides, `decide` says what each thing needs by
+//! The way through the files: `references` puts in the URLs that are known, `world` joins both sides, `decide` says what each thing needs by
 //! itself, `settle` carries that over to what depends on it, `limit` leaves out what was not asked
 //! for, `order` makes the graph of actions, `simulate` proves the result. `file` is a plan kept for
 //! later.
@@ -17,6 +17,7 @@ mod forecast;
 mod limit;
 mod operate;
 mod order;
+mod references;
 pub mod render;
 mod settle;
 pub mod simulate;
@@ -49,6 +50,7 @@ pub enum PlanError {
 
 /// The plan that makes `observed` into `desired`, simulated before it is returned.
 pub fn plan(desired: &Desired, observed: &Observed, options: &Options) -> Result<Plan, PlanError> {
+    let desired = &*references::resolve(desired, observed);
     let plan = unchecked(desired, observed, options)?;
     if plan.actions.is_empty() {
         return Ok(plan);

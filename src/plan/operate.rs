@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::decide::{Verdicts, upsert_cause};
 use super::settle::{self, Mode};
 use super::world::{Found, World};
-use super::{Cause, Plan, PlanError, StepKind, bug, order, simulate};
+use super::{Cause, Plan, PlanError, StepKind, bug, order, references, simulate};
 use crate::model::{Address, Desired, Observed, ServiceState};
 
 /// What is to be done with the services and sandboxes named.
@@ -30,6 +30,7 @@ pub fn operate(
     addresses: &[Address],
     cause: Cause,
 ) -> Result<Plan, PlanError> {
+    let desired = &*references::resolve(desired, observed);
     let world = World::new(desired, observed);
     let mut verdicts = Verdicts::quiet(&world);
     for (at, place) in world.places.iter().enumerate() {

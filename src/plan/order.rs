@@ -14,7 +14,7 @@ use petgraph::graph::{DiGraph, NodeIndex};
 use super::decide::Verdicts;
 use super::settle::{hard_needs, is_in_place};
 use super::world::{Target, Unit, World};
-use super::{Action, After, Cause, Change, Plan, PlanError, Step, Until, diff};
+use super::{Action, After, Cause, Change, Plan, PlanError, Step, Until, diff, references};
 use crate::model::{Address, Condition, SandboxSpec, ServiceKind};
 
 /// The plan, without its actions.
@@ -64,6 +64,7 @@ pub(super) fn order(world: &World<'_>, verdicts: Verdicts) -> Result<Plan, PlanE
     graph.edges_of_places();
     graph.edges_of_units();
     graph.edges_of_stops();
+    graph.edges_of_references();
     graph.edges_of_needs();
     graph.edges_of_ports();
     let actions = graph.into_actions()?;
@@ -182,9 +183,11 @@ impl<'w, 'a> Graph<'w, 'a> {
             nodes.stop = self.add(&address, Step::StopService, &verdict.stop, none());
             nodes.delete = self.add(&address, Step::DeleteService, &verdict.delete, none());
             if let Some(spec) = unit.spec().filter(|_| verdict.upsert.is_some()) {
-                let changes = unit.old_spec().map(|old| diff::service(old, spec));
+                let changes = match unit.old_spec() {
+                    Some(old) => diff::service(old, spec),
+                    None => diff::known_after_apply(spec),
+                };
                 let step = Step::UpsertService(Arc::clone(spec));
-                let changes = changes.unwrap_or_default();
                 nodes.upsert = self.add(&address, step, &verdict.upsert, changes);
             }
             if let Some(spec) = unit.spec().filter(|_| is_task) {
@@ -206,7 +209,11 @@ impl<'w, 'a> Graph<'w, 'a> {
         for at in 0..self.places.len() {
             let it = self.places[at];
             self.edge(it.create, it.stop);
-            self.edge(it.stop, it.update);
+            match it.start {
+                // One that is to stay down may not take a change there.
+                None => self.edge(it.update, it.stop),
+                Some(_) => self.edge(it.stop, it.update),
+            }
             self.edge(it.update.or(it.stop), it.start);
             for unit in self.world.places[at].units.clone() {
                 let stop = self.units[unit].stop;
@@ -310,6 +317,17 @@ impl<'w, 'a> Graph<'w, 'a> {
                 self.edge(node, self.units[needed].start);
             }
             None => {}
+        }
+    }
+
+    /// What has a URL comes up before the definitions that name it are written.
+    fn edges_of_references(&mut self) {
+        for unit in 0..self.units.len() {
+            let upsert = self.units[unit].upsert;
+            for teller in references::tellers(self.world, self.verdicts, unit) {
+                let it = self.units[teller];
+                self.edge(it.start.or(it.upsert), upsert);
+            }
         }
     }
 

@@ -6,9 +6,9 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use petgraph::algo::kosaraju_scc;
 use petgraph::graph::DiGraph;
 
-use super::Cause;
 use super::decide::{Verdicts, upsert_cause};
 use super::world::{Difference, Found, Link, Target, World};
+use super::{Cause, references};
 use crate::model::{Condition, ServiceKind, ServiceState};
 
 /// What the verdicts came from.
@@ -141,7 +141,7 @@ pub(super) fn begin(
                 Cause::NotRunning { state }
             };
             let cause = cause_or(found);
-            if state == Stopping {
+            if state == Stopping || (it.is_live() && it.awaits_urls()) {
                 verdict.stop.get_or_insert_with(|| cause.clone());
             }
             verdict.upsert = upsert_cause(it);
@@ -154,15 +154,22 @@ pub(super) fn begin(
 /// Takes back the starts whose needs cannot be met. In the `first` round a replacement that could
 /// not be started again is taken back whole, so that what is up stays up.
 fn block(world: &World<'_>, verdicts: &mut Verdicts, blocked: &mut [bool], first: bool) {
-    let launched: Vec<usize> = (0..world.units.len())
-        .filter(|unit| verdicts.launches(world, *unit))
-        .collect();
-    for circle in needed_first(world, &launched) {
+    let concerned =
+        |unit: &usize| verdicts.launches(world, *unit) || verdicts.writes_references(world, *unit);
+    let concerned: Vec<usize> = (0..world.units.len()).filter(concerned).collect();
+    let launched = concerned.iter().copied();
+    let launched = launched.filter(|unit| verdicts.launches(world, *unit));
+    let launched: Vec<usize> = launched.collect();
+    for circle in needed_first(world, &concerned) {
         let reason = match circle[..] {
+            [unit] if !verdicts.launches(world, unit) => None,
             [unit] => unmet(world, verdicts, blocked, unit),
             _ => Some(circle_text(world, &circle)),
         };
-        let Some(reason) = reason else { continue };
+        let written = || references::unknown(world, verdicts, blocked, *circle.first()?);
+        let Some(reason) = reason.or_else(written) else {
+            continue;
+        };
         for unit in circle {
             give_up(world, verdicts, blocked, unit, first, &reason);
         }
@@ -203,18 +210,25 @@ fn give_up(
     } else {
         "is not started"
     };
-    take_back(world, verdicts, unit, first);
+    take_back(world, verdicts, blocked, unit, first);
     verdicts.problem(world.address(unit).into(), format!("{what}: {reason}"));
 }
 
-fn take_back(world: &World<'_>, verdicts: &mut Verdicts, unit: usize, first: bool) {
+fn take_back(
+    world: &World<'_>,
+    verdicts: &mut Verdicts,
+    blocked: &[bool],
+    unit: usize,
+    first: bool,
+) {
     let it = &world.units[unit];
+    let unknown = references::unknown(world, verdicts, blocked, unit).is_some();
     let verdict = &mut verdicts.units[unit];
     verdict.start = None;
     if first && verdict.stop.take().is_some() {
         verdict.upsert = None;
     }
-    if first && it.found.is_none() {
+    if (first && it.found.is_none()) || unknown {
         verdict.upsert = None;
     }
 }

@@ -10,11 +10,11 @@ use petgraph::algo::kosaraju_scc;
 use petgraph::graphmap::DiGraphMap;
 
 use super::world::{Target, World, at_rest_if};
-use super::{Action, Plan, Step};
+use super::{Action, Plan, Step, references};
 use crate::model::{
-    Address, Condition, Definition, Desired, Isolation, IsolationWish, Listing, Observed,
-    ObservedSandbox, ObservedService, SandboxName, SandboxSpec, SandboxState, ServiceAddress,
-    ServiceGoal, ServiceKind, ServiceName, ServiceSpec, ServiceState,
+    Address, Condition, Definition, Desired, Listing, Observed, ObservedSandbox, ObservedService,
+    SandboxName, SandboxSpec, SandboxState, ServiceAddress, ServiceGoal, ServiceKind, ServiceName,
+    ServiceSpec, ServiceState,
 };
 
 /// Does one step to an observed state. Errors say why the platform would refuse.
@@ -25,8 +25,11 @@ pub fn apply(observed: &mut Observed, address: &Address, step: &Step) -> Result<
             sandbox(observed, name)?.spec = Arc::clone(spec);
             Ok(())
         }
-        (Step::StartSandbox(_), Address::Sandbox(name)) => {
+        (Step::StartSandbox(spec), Address::Sandbox(name)) => {
             let sandbox = sandbox(observed, name)?;
+            if !sandbox.spec_known {
+                (sandbox.spec, sandbox.spec_known) = (Arc::clone(spec), true);
+            }
             if sandbox.state == SandboxState::Stopped {
                 rest(sandbox);
             }
@@ -77,10 +80,8 @@ fn create(
     let created = ObservedSandbox {
         spec: Arc::clone(spec),
         state: SandboxState::Running,
-        isolation: match spec.isolation {
-            IsolationWish::None => Isolation::None,
-            IsolationWish::Auto | IsolationWish::Strict => Isolation::Strict,
-        },
+        spec_known: true,
+        isolation: None,
         keeper_pid: None,
         supervisor_pid: None,
         services: Default::default(),
@@ -181,6 +182,7 @@ pub fn run_in_order(
     plan: &Plan,
     order: &[usize],
 ) -> Result<Observed, String> {
+    let desired = &*references::resolve(desired, observed);
     let mut last = observed.clone();
     for at in order {
         let Some(action) = plan.actions.get(*at) else {
@@ -290,6 +292,9 @@ impl<'w, 'a> Rules<'w, 'a> {
                 self.needs_are_met(now, unit)?;
                 self.ports_are_free(now, unit)?;
                 self.dependents_are_down(now, unit, None)
+            }
+            (Step::UpsertService(spec), Address::Service(address)) => {
+                references::are_told(now, address, spec)
             }
             (Step::StopService | Step::DeleteService, Address::Service(address)) => {
                 let up = state(now, address).is_some_and(ServiceState::is_up);

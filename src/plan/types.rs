@@ -314,6 +314,9 @@ pub struct Change {
     /// The values are secret: only the fact of the change is told.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub secret: bool,
+    /// `new` names a URL that is known once what it leads to is started.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub known_after_apply: bool,
 }
 
 /// Something that keeps a part of the stack from being planned.

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use crate::model::{
     Address, Condition, Definition, Desired, DesiredSandbox, Listing, Need, NeedTarget, Observed,
-    ObservedSandbox, ObservedService, SandboxGoal, SandboxName, SandboxState, ServiceAddress,
-    ServiceGoal, ServiceKind, ServiceName, ServiceSpec, ServiceState,
+    ObservedSandbox, ObservedService, Reference, SandboxGoal, SandboxName, SandboxState,
+    ServiceAddress, ServiceGoal, ServiceKind, ServiceName, ServiceSpec, ServiceState, Url,
 };
 
 /// One sandbox, wanted, found or both.
@@ -17,6 +17,8 @@ pub(super) struct Place<'a> {
     pub name: &'a SandboxName,
     pub wanted: Option<&'a DesiredSandbox>,
     pub found: Found<'a>,
+    /// What its platform cannot change of it, though that is wanted.
+    pub stuck: Vec<&'static str>,
     pub units: Range<usize>,
 }
 
@@ -105,6 +107,12 @@ impl<'a> Unit<'a> {
         }
     }
 
+    /// Whether the wanted definition is a new one, of which a part is known only later.
+    pub fn awaits_urls(&self) -> bool {
+        let waits = self.wanted.is_some_and(|spec| !spec.references.is_empty());
+        waits && self.difference() != Difference::Same
+    }
+
     /// The definition it will have: the wanted one, or else the one found.
     pub fn spec(&self) -> Option<&'a Arc<ServiceSpec>> {
         self.wanted
@@ -168,6 +176,8 @@ pub(super) struct World<'a> {
     pub desired: &'a Desired,
     pub places: Vec<Place<'a>>,
     pub units: Vec<Unit<'a>>,
+    /// The URLs that were observed.
+    pub urls: &'a BTreeMap<Reference, Url>,
     index: HashMap<&'a str, usize>,
     links: Vec<OnceCell<Vec<Link>>>,
     old_links: Vec<OnceCell<Vec<(usize, bool)>>>,
@@ -177,7 +187,7 @@ impl<'a> World<'a> {
     pub fn new(desired: &'a Desired, observed: &'a Observed) -> Self {
         let mut world = Self {
             desired,
-
+            urls: &observed.urls,
             places: Vec::new(),
             units: Vec::new(),
             index: HashMap::new(),
@@ -185,7 +195,8 @@ impl<'a> World<'a> {
             old_links: Vec::new(),
         };
         for (name, wanted, listing) in join(&desired.sandboxes, &observed.sandboxes) {
-            world.add_place(name, wanted, listing);
+            let fixed = observed.fixed.get(name).map_or(&[][..], Vec::as_slice);
+            world.add_place(name, wanted, listing, fixed);
         }
         world.links.resize_with(world.units.len(), OnceCell::new);
         world
@@ -199,6 +210,7 @@ impl<'a> World<'a> {
         name: &'a SandboxName,
         wanted: Option<&'a DesiredSandbox>,
         listing: Option<&'a Listing>,
+        fixed: &[&'static str],
     ) {
         let found = match listing {
             None => Found::Absent,
@@ -226,10 +238,17 @@ impl<'a> World<'a> {
             });
         }
         self.index.insert(name.as_str(), place);
+        let stuck = match (wanted, found) {
+            (Some(wanted), Found::Known(found)) if found.spec_known => {
+                wanted.spec.differing(&found.spec, fixed)
+            }
+            _ => Vec::new(),
+        };
         self.places.push(Place {
             name,
             wanted,
             found,
+            stuck,
             units: first..self.units.len(),
         });
     }

@@ -1,5 +1,5 @@
 //! What is asked of platforms beside the state that a manifest describes: what there is, where it is
-//! reached, files and variables.
+//! reached, and what is attached to sandboxes.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -57,21 +57,57 @@ pub struct Endpoint {
     pub url: Option<String>,
 }
 
-/// What a sandbox tells its processes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum VariableKind {
-    /// Environment variables that may be shown.
-    Plain,
-    /// Environment variables whose values the platform keeps to itself.
-    Secret,
+/// How a platform finds a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// The platform's own word.
+    pub status: String,
+    /// Why, where it is not well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When it looked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checked_at: Option<Timestamp>,
 }
 
-impl VariableKind {
-    /// `variables` or `secrets`.
+/// What can be attached to a sandbox itself, beside its services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attachment {
+    /// An environment variable that may be shown.
+    Variable,
+    /// An environment variable whose value the platform keeps to itself.
+    Secret,
+    /// A file that the platform writes when it starts the sandbox. Its name is its path.
+    File,
+    /// A disk that outlives the sandbox's processes. Its value is the path that it is mounted at.
+    Volume,
+}
+
+/// What is attached to a sandbox, without what may be secret.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Attached {
+    /// Its name; of a file, its path.
+    pub name: String,
+    /// Where a volume is mounted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+}
+
+impl Attached {
+    /// What has no more than a name.
+    pub fn named(name: String) -> Self {
+        Self { name, path: None }
+    }
+}
+
+impl Attachment {
+    /// `variables`, `secrets`, `files` or `volumes`.
     pub fn plural(self) -> &'static str {
         match self {
-            Self::Plain => "variables",
+            Self::Variable => "variables",
             Self::Secret => "secrets",
+            Self::File => "files",
+            Self::Volume => "volumes",
         }
     }
 }

@@ -11,12 +11,13 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use super::{
-    Act, ForkOptions, LogLine, LogQuery, Observe, PlatformError, Progress, Result, Streams,
+    Act, Endpoint, ForkOptions, LogLine, LogQuery, Observe, PlatformError, Progress, Result,
+    Streams,
 };
 use crate::model::{
-    Address, Capabilities, Checkpoint, Forked, Listing, Observed, ObservedSandbox, Restored,
-    SandboxName, SandboxSpec, SandboxState, Secrets, ServiceAddress, ServiceKind, ServiceName,
-    ServiceSpec, ServiceState,
+    Address, Capabilities, Checkpoint, Forked, Listing, Observed, ObservedSandbox, ObservedService,
+    Restored, SandboxName, SandboxSpec, SandboxState, Secrets, ServiceAddress, ServiceKind,
+    ServiceName, ServiceSpec, ServiceState, Urls,
 };
 use crate::plan::{Step, StepKind, simulate};
 
@@ -79,6 +80,7 @@ struct Inner {
     last_pid: u32,
     calls: usize,
     checkpoints: BTreeMap<SandboxName, Vec<(Checkpoint, ObservedSandbox)>>,
+    urls: BTreeMap<ServiceAddress, String>,
 }
 
 /// The whole table: memory can do everything.
@@ -86,7 +88,9 @@ static CAPABILITIES: Capabilities = Capabilities {
     kind: "memory",
     summary: "sandboxes in memory, for tests",
     shared_network: true,
+    urls: Urls::HttpPort,
     settings: &[],
+    demands: &[],
     exceptions: &[],
 };
 
@@ -146,6 +150,11 @@ impl Memory {
     /// What [`Observe::logs`] answers for a service.
     pub fn set_logs(&self, service: ServiceAddress, lines: Vec<LogLine>) {
         self.lock().logs.insert(service, lines);
+    }
+
+    /// Where a service is reached while it is up; without it, at a URL that is made of its address.
+    pub fn set_url(&self, service: ServiceAddress, url: impl Into<String>) {
+        self.lock().urls.insert(service, url.into());
     }
 
     /// Every write so far.
@@ -384,6 +393,23 @@ impl Observe for Memory {
         Ok(receiver)
     }
 
+    async fn endpoints(&self, sandbox: &SandboxName) -> Result<Vec<Endpoint>> {
+        let inner = self.lock();
+        let there = inner.sandbox(sandbox)?;
+        let endpoint = |(name, found): (&ServiceName, &ObservedService)| {
+            let port = found.spec()?.http_port?;
+            let address = ServiceAddress::new(sandbox.clone(), name.clone());
+            let url = || format!("https://{name}.{sandbox}.example");
+            let url = inner.urls.get(&address).cloned().unwrap_or_else(url);
+            Some(Endpoint {
+                port,
+                service: Some(name.clone()),
+                url: found.state.is_up().then_some(url),
+            })
+        };
+        Ok(there.services.iter().filter_map(endpoint).collect())
+    }
+
     async fn checkpoints(&self, sandbox: &SandboxName) -> Result<Vec<Checkpoint>> {
         let inner = self.lock();
         let kept = inner.checkpoints.get(sandbox).into_iter().flatten();
@@ -445,9 +471,7 @@ impl Act for Memory {
         spec: &ServiceSpec,
         secrets: &Secrets,
     ) -> Result<()> {
-        secrets
-            .used_by(spec)
-            .map_err(|missing| PlatformError::new(missing.to_string()))?;
+        secrets.used_by(spec)?;
         let step = Step::UpsertService(Arc::new(spec.clone()));
         self.write(service.clone().into(), step, None).await
     }
@@ -459,9 +483,7 @@ impl Act for Memory {
         secrets: &Secrets,
         progress: &dyn Progress,
     ) -> Result<()> {
-        secrets
-            .used_by(spec)
-            .map_err(|missing| PlatformError::new(missing.to_string()))?;
+        secrets.used_by(spec)?;
         let spec = Arc::new(spec.clone());
         let step = match spec.kind {
             ServiceKind::Service => Step::StartService(spec),

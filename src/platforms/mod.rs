@@ -7,51 +7,36 @@
 pub mod memory;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use secrecy::SecretString;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
 
-use crate::event::Failure;
 use crate::model::{
-    Capabilities, Checkpoint, Desired, Forked, Listing, Observed, Restored, SandboxName,
-    SandboxSpec, Secrets, ServiceAddress, ServiceSpec,
+    Capabilities, Checkpoint, DesiredSandbox, Forked, Listing, Reference, Restored, SandboxName,
+    SandboxSpec, Secrets, ServiceAddress, ServiceName, ServiceSpec,
 };
 
 mod acts;
 pub mod cloud;
+mod described;
+mod error;
 pub mod iris;
 pub mod local;
 pub mod miosa;
 mod open;
+mod placed;
 pub mod pocketenv;
 pub mod sprites;
+mod url;
 
-pub use acts::{Endpoint, InventoryEntry, InventoryQuery, VariableKind};
+pub use acts::{Attached, Attachment, Check, Endpoint, InventoryEntry, InventoryQuery};
+pub use described::Described;
+pub use error::PlatformError;
 pub use open::{Opening, capabilities, open};
-
-/// Why a platform could not do what it was asked.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}", .0.message)]
-pub struct PlatformError(pub Failure);
-
-impl PlatformError {
-    /// An error with nothing but words.
-    pub fn new(message: impl Into<String>) -> Self {
-        Self(Failure {
-            message: message.into(),
-            log_tail: Vec::new(),
-            hint: None,
-        })
-    }
-
-    /// Adds what to do next.
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.0.hint = Some(hint.into());
-        self
-    }
-}
+pub use placed::Platforms;
 
 /// What a platform answers.
 pub type Result<T, E = PlatformError> = std::result::Result<T, E>;
@@ -64,6 +49,12 @@ pub trait Observe: Send + Sync {
 
     /// Every sandbox of the stack, with its services.
     async fn observe(&self) -> Result<BTreeMap<SandboxName, Listing>>;
+
+    /// Whether it tells when a line of a log was written. Where not, lines have the time at which they are
+    /// read, and none can be asked for by a time.
+    fn dates_lines(&self) -> bool {
+        true
+    }
 
     /// The log lines that `query` asks for, oldest first; the channel closes at the end.
     async fn logs(
@@ -82,9 +73,40 @@ pub trait Observe: Send + Sync {
         Err(self.cannot("list what exists there"))
     }
 
+    /// What exists there, whoever made it, in the words of a manifest: one sandbox, by its name or id
+    /// there, or all of them.
+    async fn describe(&self, _sandbox: Option<&str>) -> Result<Vec<Described>> {
+        Err(self.cannot("tell what others have made"))
+    }
+
     /// The ports of a sandbox that somebody listens at or that are exposed, by number.
     async fn endpoints(&self, _sandbox: &SandboxName) -> Result<Vec<Endpoint>> {
         Err(self.cannot("tell where ports are reached"))
+    }
+
+    /// Where these services of a sandbox are reached, as far as they are. The sandbox has to be there; the
+    /// services need not.
+    async fn urls(
+        &self,
+        sandbox: &SandboxName,
+        references: &[&Reference],
+    ) -> Result<BTreeMap<Reference, String>> {
+        let endpoints = self.endpoints(sandbox).await?;
+        let url = |reference: &&Reference| {
+            let mut endpoints = endpoints.iter().filter(|it| it.port == reference.port);
+            let url = endpoints.find_map(|it| it.url.clone())?;
+            Some(((*reference).clone(), url))
+        };
+        Ok(references
+            .iter()
+            .copied()
+            .filter_map(|it| url(&it))
+            .collect())
+    }
+
+    /// How the platform itself finds a sandbox when it looks at it; `None` where it does not look.
+    async fn check(&self, _sandbox: &SandboxName) -> Result<Option<Check>> {
+        Ok(None)
     }
 
     /// Reads a file of a sandbox and writes its content to `to`. The path is absolute, or relative to
@@ -98,15 +120,33 @@ pub trait Observe: Send + Sync {
         Err(self.cannot("copy files"))
     }
 
-    /// The names of the variables that are set on a sandbox itself, sorted.
-    async fn variables(&self, _sandbox: &SandboxName, kind: VariableKind) -> Result<Vec<String>> {
-        Err(self.cannot(&format!("keep {} of sandboxes", kind.plural())))
+    /// What is attached to a sandbox itself, sorted.
+    async fn attached(&self, _sandbox: &SandboxName, kind: Attachment) -> Result<Vec<Attached>> {
+        Err(self.cannot_attach(kind))
+    }
+
+    /// Refuses a query for more than the sandboxes of this account.
+    fn only_own(&self, query: &InventoryQuery) -> Result<()> {
+        match query {
+            InventoryQuery { actor: Some(_), .. } => {
+                Err(self.cannot("list what belongs to others"))
+            }
+            InventoryQuery {
+                catalogue: true, ..
+            } => Err(self.cannot("show a catalogue")),
+            _ => Ok(()),
+        }
     }
 
     /// What is said where something cannot be done: `platform `local` cannot …`.
     fn cannot(&self, what: &str) -> PlatformError {
         let kind = self.capabilities().kind;
         PlatformError::new(format!("platform `{kind}` cannot {what}"))
+    }
+
+    /// What is said where something of this kind cannot be attached to a sandbox.
+    fn cannot_attach(&self, kind: Attachment) -> PlatformError {
+        self.cannot(&format!("attach {} to sandboxes", kind.plural()))
     }
 
     /// What is said where there are no checkpoints.
@@ -129,6 +169,19 @@ pub trait Act: Observe {
     async fn stop_sandbox(&self, sandbox: &SandboxName) -> Result<()>;
     /// Removes a sandbox, its services and its data. An absent one counts as removed.
     async fn delete_sandbox(&self, sandbox: &SandboxName) -> Result<()>;
+
+    /// Marks a sandbox that others have made, and the services of it that are wanted, as the stack's. Nothing
+    /// that runs is touched, but where a mark is part of what runs: only if it may `restart`, and then these
+    /// services are told.
+    async fn adopt(
+        &self,
+        _found: &Described,
+        _sandbox: &SandboxName,
+        _wanted: &DesiredSandbox,
+        _restart: bool,
+    ) -> Result<Vec<ServiceName>> {
+        Err(self.cannot("adopt what others have made"))
+    }
 
     /// Stores a definition; a live process goes on as it is.
     async fn upsert_service(
@@ -162,8 +215,9 @@ pub trait Act: Observe {
         Err(not_supported("sending signals"))
     }
 
-    /// Lets this program supervise the sandbox, whose services are not touched.
-    async fn upgrade(&self, sandbox: &SandboxName) -> Result<Upgraded> {
+    /// Lets this program supervise the sandbox, whose services are not touched; or has the platform upgrade it,
+    /// where that is the platform's business: `None` if it does not tell from what to what.
+    async fn upgrade(&self, sandbox: &SandboxName) -> Result<Option<Upgraded>> {
         let _ = sandbox;
         Err(not_supported("upgrading"))
     }
@@ -221,6 +275,21 @@ pub trait Act: Observe {
         Err(self.without_checkpoints())
     }
 
+    /// Holds everything in a sandbox as it is, memory and all. One that is held stays so.
+    async fn pause(&self, _sandbox: &SandboxName) -> Result<()> {
+        Err(self.cannot("pause sandboxes"))
+    }
+
+    /// Lets what is held go on. A sandbox that goes on stays so.
+    async fn resume(&self, _sandbox: &SandboxName) -> Result<()> {
+        Err(self.cannot("pause sandboxes"))
+    }
+
+    /// Has the time begin again after which the platform stops a sandbox: this time, or what it was given.
+    async fn extend(&self, _sandbox: &SandboxName, _time: Option<Duration>) -> Result<()> {
+        Err(self.cannot("give sandboxes more time"))
+    }
+
     /// Writes a file of a sandbox, with the folders above it where they are missing; it is replaced whole.
     /// `mode` are its permission bits.
     async fn write_file(
@@ -253,25 +322,20 @@ pub trait Act: Observe {
         Err(self.cannot("open an editor"))
     }
 
-    /// Sets a variable of a sandbox.
-    async fn set_variable(
+    /// Attaches something to a sandbox, in place of what has the same name.
+    async fn attach(
         &self,
         _sandbox: &SandboxName,
-        kind: VariableKind,
+        kind: Attachment,
         _name: &str,
         _value: &SecretString,
     ) -> Result<()> {
-        Err(self.cannot(&format!("keep {} of sandboxes", kind.plural())))
+        Err(self.cannot_attach(kind))
     }
 
-    /// Removes one. One that is not set counts as removed.
-    async fn unset_variable(
-        &self,
-        _sandbox: &SandboxName,
-        kind: VariableKind,
-        _name: &str,
-    ) -> Result<()> {
-        Err(self.cannot(&format!("keep {} of sandboxes", kind.plural())))
+    /// Removes it. What is not attached counts as removed.
+    async fn detach(&self, _sandbox: &SandboxName, kind: Attachment, _name: &str) -> Result<()> {
+        Err(self.cannot_attach(kind))
     }
 
     /// Removes what interrupted work has left behind. To be called while nobody else works on the
@@ -317,6 +381,18 @@ pub struct Streams {
     pub stderr: Box<dyn AsyncWrite + Send + Unpin>,
     /// The size of the terminal, and its changes; `None` if the command gets no terminal.
     pub terminal: Option<watch::Receiver<TerminalSize>>,
+}
+
+impl Streams {
+    /// Passes on some of a command's output.
+    pub async fn pass_on(&mut self, stream: LogStream, bytes: &[u8]) -> Result<()> {
+        let to = match stream {
+            LogStream::Stdout => &mut self.stdout,
+            LogStream::Stderr => &mut self.stderr,
+        };
+        to.write_all(bytes).await?;
+        Ok(to.flush().await?)
+    }
 }
 
 /// The size of a terminal, in characters.
@@ -382,6 +458,25 @@ pub struct LogLine {
     pub text: String,
 }
 
+impl LogLine {
+    /// Reads a line of the iris API: `2026-01-05T10:30:00.123456Z [stdout] text`. `None` for any other.
+    pub fn parse(line: &[u8]) -> Option<Self> {
+        let end = memchr::memchr(b' ', line)?;
+        let at = std::str::from_utf8(&line[..end]).ok()?.parse().ok()?;
+        let rest = line[end..].strip_prefix(b" [")?;
+        let (name, text) = rest.split_at(memchr::memchr(b']', rest)?);
+        let stream = [LogStream::Stdout, LogStream::Stderr]
+            .into_iter()
+            .find(|stream| stream.word().as_bytes() == name)?;
+        let text = text.strip_prefix(b"] ")?;
+        Some(Self {
+            at,
+            stream,
+            text: String::from_utf8_lossy(text).into_owned(),
+        })
+    }
+}
+
 /// A service's output streams.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
@@ -394,93 +489,12 @@ pub enum LogStream {
     Stderr,
 }
 
-/// The platforms of one stack, and which sandbox lives on which.
-#[derive(Default)]
-pub struct Platforms {
-    by_name: BTreeMap<String, Box<dyn Act>>,
-    placement: BTreeMap<SandboxName, String>,
-}
-
-impl Platforms {
-    /// Adds a platform under the name that manifests use for it.
-    pub fn add(&mut self, name: impl Into<String>, platform: Box<dyn Act>) {
-        self.by_name.insert(name.into(), platform);
-    }
-
-    /// Reads all platforms, and remembers where everything is and where `desired` wants it.
-    ///
-    /// A platform that cannot be read makes every sandbox that is wanted there unknown.
-    pub async fn observe(&mut self, desired: &Desired) -> Result<Observed> {
-        for (sandbox, wanted) in &desired.sandboxes {
-            self.placement
-                .insert(sandbox.clone(), wanted.spec.platform.clone());
+impl LogStream {
+    /// Its name, in files and on the wire.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
         }
-        let names: Vec<&String> = self.by_name.keys().collect();
-        let reads = self.by_name.values().map(|platform| platform.observe());
-        let listings = futures_util::future::join_all(reads).await;
-        let mut observed = Observed::default();
-        let mut placement = Vec::new();
-        for (name, listing) in names.into_iter().zip(listings) {
-            match listing {
-                Ok(sandboxes) => {
-                    for (sandbox, listing) in sandboxes {
-                        placement.push((sandbox.clone(), name.clone()));
-                        observed.sandboxes.insert(sandbox, listing);
-                    }
-                }
-                Err(error) => {
-                    let here = desired
-                        .sandboxes
-                        .iter()
-                        .filter(|(_, s)| s.spec.platform == *name);
-                    let mut found = here.map(|(sandbox, _)| sandbox.clone()).peekable();
-                    if found.peek().is_none() {
-                        return Err(error);
-                    }
-                    for sandbox in found {
-                        let reason = error.to_string();
-                        observed
-                            .sandboxes
-                            .insert(sandbox, Listing::Unknown { reason });
-                    }
-                }
-            }
-        }
-        self.placement.extend(placement);
-        Ok(observed)
-    }
-
-    /// [`Act::upgrade_outdated`] on all platforms.
-    pub async fn upgrade_outdated(&self) -> Result<Vec<(SandboxName, Upgraded)>> {
-        let mut upgraded = Vec::new();
-        for platform in self.by_name.values() {
-            upgraded.extend(platform.upgrade_outdated().await?);
-        }
-        Ok(upgraded)
-    }
-
-    /// [`Act::tidy`] on all platforms.
-    pub async fn tidy(&self) -> Result<()> {
-        for platform in self.by_name.values() {
-            platform.tidy().await?;
-        }
-        Ok(())
-    }
-
-    /// Every platform that is open, by name.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &dyn Act)> {
-        let all = self.by_name.iter();
-        all.map(|(name, platform)| (name.as_str(), platform.as_ref()))
-    }
-
-    /// The platform that `sandbox` lives on.
-    pub fn of(&self, sandbox: &SandboxName) -> Result<&dyn Act> {
-        let name = self.placement.get(sandbox);
-        let platform = name.and_then(|name| self.by_name.get(name));
-        platform.map(Box::as_ref).ok_or_else(|| {
-            PlatformError::new(format!(
-                "it is not known which platform `{sandbox}` lives on"
-            ))
-        })
     }
 }

@@ -48,11 +48,16 @@ const KINDS: [Kind; 5] = [
     Kind {
         capabilities: pocketenv::capabilities,
         has_access: pocketenv::has_access,
-        open: |it| Ok(Box::new(pocketenv::Pocketenv::new(&it.settings, it.stack)?)),
+        open: |it| {
+            Ok(Box::new(pocketenv::Pocketenv::open(
+                &it.settings,
+                it.stack,
+            )?))
+        },
     },
     Kind {
-        capabilities: || &sprites::CAPABILITIES,
-        has_access: |settings| settings.has_token(&sprites::SOURCES),
+        capabilities: sprites::capabilities,
+        has_access: sprites::has_access,
         open: |it| Ok(Box::new(sprites::Sprites::open(&it.settings, it.stack)?)),
     },
 ];

@@ -10,7 +10,6 @@ use reqwest::{Method, RequestBuilder, Response};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
-use super::logs;
 use super::wire::{self, ErrorBody, ServiceObject, StartEvent};
 use crate::keeper::SocketPath;
 use crate::model::{Isolation, Secrets, ServiceName, ServiceSpec};
@@ -287,7 +286,7 @@ impl Client {
             parameters.push(("since", since.to_string()));
         }
         if let Some(stream) = query.stream {
-            parameters.push(("stream", logs::stream_name(stream).to_owned()));
+            parameters.push(("stream", stream.word().to_owned()));
         }
         let request = self.service(Method::GET, name, "/logs").query(&parameters);
         let answer = checked(request.send().await?).await?;
@@ -301,7 +300,7 @@ impl Client {
                     continue;
                 };
                 for line in rest[..end].split(|byte| *byte == b'\n') {
-                    let Some(line) = logs::parse_line(line) else {
+                    let Some(line) = LogLine::parse(line) else {
                         continue;
                     };
                     if sender.send(line).await.is_err() {

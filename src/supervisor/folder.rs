@@ -4,11 +4,15 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
 
 use crate::keeper::SOCKET;
+
+/// How often a folder is looked at that cannot be watched.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// Device and inode: the same as long as it is the same file.
 type Identity = (u64, u64);
@@ -24,7 +28,8 @@ pub(super) struct FolderWatch {
     dir: PathBuf,
     known: (Identity, Identity),
     events: Arc<Notify>,
-    _watcher: RecommendedWatcher,
+    /// `None`: the machine has no more of them, which are few for each user (128 on Linux).
+    watcher: Option<RecommendedWatcher>,
 }
 
 impl FolderWatch {
@@ -34,17 +39,9 @@ impl FolderWatch {
         let dir = dir.canonicalize()?;
         let known = identities(&dir)?;
         let events = Arc::new(Notify::new());
-        let tell = events.clone();
-        let told = move |_: notify::Result<notify::Event>| tell.notify_one();
-        let mut watcher = notify::recommended_watcher(told).map_err(io::Error::other)?;
-        watcher
-            .watch(&dir, RecursiveMode::NonRecursive)
-            .map_err(io::Error::other)?;
-        if let Some(parent) = dir.parent()
-            && let Err(error) = watcher.watch(parent, RecursiveMode::NonRecursive)
-        {
-            // The removal of what is in the folder is seen all the same.
-            tracing::warn!(%error, "the folder above the sandbox cannot be watched");
+        let watcher = watch(&dir, events.clone());
+        if let Err(error) = &watcher {
+            tracing::warn!(%error, "the folder cannot be watched, and is looked at now and then");
         }
         // What happens before the first look counts too.
         events.notify_one();
@@ -52,7 +49,7 @@ impl FolderWatch {
             dir,
             known,
             events,
-            _watcher: watcher,
+            watcher: watcher.ok(),
         })
     }
 
@@ -64,9 +61,26 @@ impl FolderWatch {
     /// Returns once one of them is gone or replaced. Cancel-safe.
     pub(super) async fn lost(&self) {
         while self.is_there() {
-            self.events.notified().await;
+            match self.watcher {
+                Some(_) => self.events.notified().await,
+                None => tokio::time::sleep(LOOK_AGAIN).await,
+            }
         }
     }
+}
+
+/// Watches the folder, and the one above it.
+fn watch(dir: &Path, events: Arc<Notify>) -> notify::Result<RecommendedWatcher> {
+    let told = move |_: notify::Result<notify::Event>| events.notify_one();
+    let mut watcher = notify::recommended_watcher(told)?;
+    watcher.watch(dir, RecursiveMode::NonRecursive)?;
+    if let Some(parent) = dir.parent()
+        && let Err(error) = watcher.watch(parent, RecursiveMode::NonRecursive)
+    {
+        // The removal of what is in the folder is seen all the same.
+        tracing::warn!(%error, "the folder above the sandbox cannot be watched");
+    }
+    Ok(watcher)
 }
 
 fn identities(dir: &Path) -> io::Result<(Identity, Identity)> {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::{Config, PollWatcher, RecommendedWatcher, RecursiveMode, Watcher};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -26,9 +26,12 @@ const IGNORED: [&str; 6] = [
 /// Files larger than this are compared by size and time only.
 const HASH_LIMIT: u64 = 16 << 20;
 
+/// How often folders are looked at that cannot be watched.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
 /// Watches the manifest's files and the `watch` paths of services.
 pub struct FileWatch {
-    notify: RecommendedWatcher,
+    notify: Box<dyn Watcher + Send + Sync>,
     hints: mpsc::UnboundedReceiver<()>,
     /// The burst that was not told yet.
     burst: Option<Burst>,
@@ -83,12 +86,22 @@ impl FileWatch {
     /// Watches nothing yet.
     pub fn new() -> notify::Result<Self> {
         let (sender, hints) = mpsc::unbounded_channel();
-        let notify = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let hint = move |event: notify::Result<notify::Event>| {
             if event.is_ok_and(|event| !event.kind.is_access()) {
                 // The receiver is gone only while the watcher is being dropped.
                 let _ = sender.send(());
             }
-        })?;
+        };
+        let notify: Box<dyn Watcher + Send + Sync> =
+            match RecommendedWatcher::new(hint.clone(), Config::default()) {
+                Ok(watcher) => Box::new(watcher),
+                // A user has few of them: 128 on Linux.
+                Err(error) => {
+                    tracing::warn!(%error, "files cannot be watched, and are looked at instead");
+                    let config = Config::default().with_poll_interval(LOOK_AGAIN);
+                    Box::new(PollWatcher::new(hint, config)?)
+                }
+            };
         Ok(Self {
             notify,
             hints,

@@ -281,6 +281,41 @@ async fn a_429_is_waited_out_by_all_who_share_the_account() {
 }
 
 #[tokio::test]
+async fn a_web_socket_is_asked_for_once_and_may_be_missing() {
+    let idle = Duration::from_secs(60);
+    let missing = [
+        ok(),
+        answer("404 Not Found", "", ""),
+        answer("405 Method Not Allowed", "", ""),
+        answer("426 Upgrade Required", "", ""),
+    ];
+    for reply in missing {
+        let server = Server::playing(vec![reply]).await;
+        let client = server.client();
+        let socket = client.get(&["v1", "exec"]).socket(idle).await;
+        assert!(socket.unwrap().is_none());
+        let seen = server.seen();
+        assert!(
+            seen.len() == 1 && seen[0].contains("upgrade: websocket\r\n"),
+            "{seen:?}"
+        );
+    }
+    // Any of these may have begun what was asked for.
+    let other = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n";
+    for reply in [
+        answer("503 Service Unavailable", "", ""),
+        Reply::Bytes(other.as_bytes().to_vec()),
+        hang_up(),
+    ] {
+        let server = Server::playing(vec![reply]).await;
+        let client = server.client();
+        let socket = client.get(&["v1", "exec"]).socket(idle).await;
+        assert!(socket.err().unwrap().may_be_done());
+        assert_eq!(server.seen().len(), 1);
+    }
+}
+
+#[tokio::test]
 async fn silence_ends_a_try() {
     let server = Server::playing(vec![Reply::Silence]).await;
     let client = server.client_with(|it| it.timeout = Duration::from_millis(30));
@@ -311,6 +346,23 @@ async fn errors_name_the_request_and_show_neither_query_nor_token_nor_secret() {
     assert!(error.has_code("BAD_ENV"));
     let all = format!("{error:?} {client:?}");
     assert!(!all.contains("hunter2") && !all.contains("s3cret"), "{all}");
+}
+
+#[tokio::test]
+async fn a_secret_is_concealed_before_a_long_text_is_cut() {
+    let repeated = |before: usize| format!("{} hunter2hunter2 and so on", "x".repeat(before));
+    for before in 285..302 {
+        for body in [
+            repeated(before),
+            json!({ "message": repeated(before) }).to_string(),
+            json!({ "error": { "code": repeated(before) } }).to_string(),
+        ] {
+            let reply = answer("400 Bad Request", "", &body);
+            let server = Server::playing(vec![reply]).await;
+            let error = get(&server.client()).await.unwrap_err().to_string();
+            assert!(!error.contains("hun"), "{before}: {error}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,18 +1,10 @@
 //! The client of iris against `gabion serve`.
 
-use gabion::serve::Faults;
-use gabion::serve::miosa::Switches;
 use serde_json::{Value, json};
 
-use crate::common::{Project, Run, free_port};
-use crate::served::{Served, TOKEN};
-
-/// A value that must not be seen anywhere.
-const SECRET: &str = "planted-secret-51be";
-
-fn served() -> Served {
-    Served::new(Faults::default(), Switches::default())
-}
+use crate::common::{Project, free_port};
+use crate::projects::{elsewhere, no_changes, no_changes_elsewhere, on};
+use crate::served::Served;
 
 /// Asks the gateway, as somebody else who works there would.
 fn gateway(served: &Served, method: &str, body: Value) -> Value {
@@ -25,18 +17,11 @@ fn gateway(served: &Served, method: &str, body: Value) -> Value {
 /// A task, a service with a port before it, and one with a secret behind both.
 fn project(served: &Served) -> Project {
     let port = free_port();
-    let url = &served.url;
-    let project = Project::new(&format!(
-        r#"version: 1
-stack: shop
-secrets:
-  token: {{ file: token.txt }}
-  pass: {{ file: pass.txt }}
-platforms:
-  cloud: {{ kind: iris, url: "{url}", token: "${{secret.token}}" }}
-defaults: {{ platform: cloud }}
-sandboxes:
-  data:
+    on(
+        served,
+        "iris",
+        &format!(
+            r#"  data:
     services:
       db:
         command: "exec python3 -m http.server --bind 127.0.0.1 {port}"
@@ -46,28 +31,19 @@ sandboxes:
     env: {{ STAGE: test }}
     services:
       api:
-        command: 'test "$PASS" = {SECRET} && echo mode $MODE && exec sleep 1000'
+        command: 'test -n "$PASS" && echo mode $MODE && exec sleep 1000'
         env: {{ MODE: slow, PASS: "${{secret.pass}}" }}
         health: {{ log: mode }}
         needs: [data/setup]
       worker: {{ cmd: sleep, args: ["1000"], needs: [api], health: {{ exec: 'test "$STAGE" = test' }} }}
 "#
-    ));
-    // The shell line of the service would show the secret itself.
-    project.edit(&format!("test \"$PASS\" = {SECRET}"), "test -n \"$PASS\"");
-    project.write("token.txt", TOKEN);
-    project.write("pass.txt", SECRET);
-    project
-}
-
-fn no_changes(project: &Project) {
-    let plan = project.ok(&["plan"]);
-    assert!(plan.stdout().contains("No changes"), "{plan}");
+        ),
+    )
 }
 
 #[test]
 fn an_edit_restarts_one_service_and_what_was_broken_by_hand_is_healed() {
-    let served = served();
+    let served = Served::start();
     let project = project(&served);
     let foreign = gateway(&served, "CreateSandbox", json!({ "name": "foreign" }));
     project.ok(&["apply", "--yes"]);
@@ -105,46 +81,24 @@ fn an_edit_restarts_one_service_and_what_was_broken_by_hand_is_healed() {
     assert_eq!(served.count(), 1);
 }
 
-fn note(said: &mut String, run: &Run) {
-    said.push_str(&run.stdout());
-    said.push_str(&run.stderr());
-}
-
 #[test]
-fn another_machine_knows_all_from_the_platform_and_nobody_sees_a_secret() {
-    let served = served();
+fn another_machine_knows_all_from_the_platform() {
+    let served = Served::start();
     let project = project(&served);
-    let mut said = String::new();
-    note(&mut said, &project.ok(&["apply", "--yes", "-vvv"]));
-    let elsewhere = project.path("elsewhere");
-    let plan = project
-        .command(&["plan", "-vvv"])
-        .env("GABION_HOME", &elsewhere)
-        .output()
-        .unwrap();
-    let stdout = String::from_utf8(plan.stdout).unwrap();
-    assert!(stdout.contains("No changes"), "{stdout}");
-    said.push_str(&String::from_utf8_lossy(&plan.stderr));
-    note(&mut said, &project.ok(&["show", "web/api"]));
-    note(
-        &mut said,
-        &project.ok(&["plan", "--out", "p.json", "--destroy"]),
-    );
-    said.push_str(&project.read("p.json"));
-    for secret in [SECRET, TOKEN] {
-        assert!(!said.contains(secret), "{said}");
-    }
-    let journal = std::fs::read_dir(project.home.join("history")).unwrap();
-    for file in journal.flatten() {
-        let text = std::fs::read_to_string(file.path()).unwrap();
-        assert!(!text.contains(SECRET) && !text.contains(TOKEN), "{text}");
-    }
+    project.ok(&["apply", "--yes"]);
+    no_changes_elsewhere(&project);
+    project.edit("MODE: slow", "MODE: fast");
+    let plan = elsewhere(&project, &["plan"]).stdout();
+    assert!(plan.contains("MODE") && plan.contains("fast"), "{plan}");
+    assert!(!plan.contains("web/worker"), "{plan}");
+    elsewhere(&project, &["apply", "--yes"]);
+    no_changes(&project);
     project.ok(&["destroy", "--yes"]);
 }
 
 #[test]
 fn what_is_not_ours_is_not_taken() {
-    let served = served();
+    let served = Served::start();
     let project = project(&served);
     // In use by somebody, under the name that ours would have.
     let made = gateway(&served, "CreateSandbox", json!({ "name": "shop-web" }));
@@ -172,7 +126,7 @@ fn what_is_not_ours_is_not_taken() {
 
 #[test]
 fn files_commands_and_checkpoints() {
-    let served = served();
+    let served = Served::start();
     let project = project(&served);
     project.ok(&["apply", "--yes"]);
     assert_eq!(
@@ -209,4 +163,41 @@ fn files_commands_and_checkpoints() {
         .collect();
     assert_eq!(stacks, ["shop", "shop"]);
     project.ok(&["destroy", "--yes"]);
+}
+
+#[test]
+fn a_sandbox_that_is_to_be_down_is_suspended_and_goes_on_as_the_manifest_has_it_then() {
+    let served = Served::start();
+    let web = |more: &str| {
+        format!(
+            "  web:\n{more}    env: {{ MODE: slow }}\n    services:\n      api: {{ command: exec sleep 1000 }}\n"
+        )
+    };
+    let project = on(&served, "iris", &web(""));
+    project.ok(&["apply", "--yes"]);
+    // Down, and changed at the same time.
+    project.edit("MODE: slow", "MODE: fast");
+    project.edit("    env:", "    state: stopped\n    env:");
+    project.ok(&["apply", "--yes"]);
+    no_changes(&project);
+    no_changes_elsewhere(&project);
+    // What it was made from cannot be read now.
+    project.edit("MODE: fast", "MODE: faster");
+    no_changes(&project);
+    project.edit("    state: stopped\n", "    protect: true\n");
+    project.ok(&["apply", "--yes"]);
+    no_changes(&project);
+    let mode = project.ok(&["exec", "web/api", "--", "printenv", "MODE"]);
+    assert_eq!(mode.stdout(), "faster\n");
+
+    // Nor can it be read that it is protected, until it is up.
+    project.edit(
+        "    protect: true\n",
+        "    protect: true\n    state: stopped\n",
+    );
+    project.ok(&["apply", "--yes"]);
+    let refused = project.run(&["destroy", "--yes"]);
+    assert_eq!(refused.code(), Some(1), "{refused}");
+    assert!(refused.stderr().contains("it is protected"), "{refused}");
+    assert_eq!(served.count(), 1);
 }

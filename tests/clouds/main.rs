@@ -1,12 +1,20 @@
 //! The clouds: what their clients share, and each of them against real servers.
 
+mod acts;
 #[path = "../common/mod.rs"]
 mod common;
+mod example;
 mod http;
+mod import;
 mod iris;
+mod kills;
+mod logged;
 mod miosa;
+mod named;
 mod pocketenv;
-mod rig;
+mod projects;
+mod references;
+mod secrecy;
 mod served;
 mod sprites;
 mod supply;

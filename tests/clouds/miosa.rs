@@ -1,17 +1,17 @@
 //! The client of Miosa against `gabion serve`: protocol page miosa, §8 and §9.
 
+use std::io::{BufRead, BufReader};
+
 use gabion::serve::Faults;
 use gabion::serve::faults::Plan;
 use gabion::serve::miosa::Switches;
 use serde_json::{Value, json};
 
-use crate::common::{Project, eventually, free_port};
-use crate::served::{Served, TOKEN};
+use crate::common::{Project, Run, eventually, free_port};
+use crate::projects::{elsewhere, flat, no_changes, no_changes_elsewhere, on};
+use crate::served::Served;
 
 const PATH: &str = "/api/v1/sandboxes";
-
-/// A value that must not be seen anywhere.
-const SECRET: &str = "planted-secret-93ac";
 
 fn served(switches: &[&str]) -> Served {
     Served::new(Faults::default(), Switches::read(switches).unwrap())
@@ -20,18 +20,11 @@ fn served(switches: &[&str]) -> Served {
 /// A task, a service with a port behind it, and one with a secret behind that.
 fn project(served: &Served) -> Project {
     let port = free_port();
-    let url = &served.url;
-    let project = Project::new(&format!(
-        r#"version: 1
-stack: shop
-secrets:
-  token: {{ file: token.txt }}
-  pass: {{ file: pass.txt }}
-platforms:
-  cloud: {{ kind: miosa, url: "{url}", token: "${{secret.token}}" }}
-sandboxes:
-  web:
-    platform: cloud
+    on(
+        served,
+        "miosa",
+        &format!(
+            r#"  web:
     services:
       setup: {{ kind: task, command: "echo once >>ran.txt" }}
       db:
@@ -43,15 +36,8 @@ sandboxes:
         env: {{ MODE: slow, PASS: "${{secret.pass}}" }}
         needs: [db]
 "#
-    ));
-    project.write("token.txt", TOKEN);
-    project.write("pass.txt", SECRET);
-    project
-}
-
-fn no_changes(project: &Project) {
-    let plan = project.ok(&["plan"]);
-    assert!(plan.stdout().contains("No changes"), "{plan}");
+        ),
+    )
 }
 
 fn one(served: &Served) -> Value {
@@ -135,57 +121,13 @@ fn another_machine_knows_all_from_the_platform() {
     let project = project(&served);
     project.ok(&["apply", "--yes"]);
     let before = served.faults.requests().len();
-    let elsewhere = project.path("elsewhere");
-    let other = |args: &[&str]| {
-        let mut command = project.command(args);
-        command.env("GABION_HOME", &elsewhere).output().unwrap()
-    };
-    let plan = String::from_utf8(other(&["plan"]).stdout).unwrap();
-    assert!(plan.contains("No changes"), "{plan}");
+    no_changes_elsewhere(&project);
     // The list, and the processes of the one sandbox.
     assert_eq!(served.faults.requests().len() - before, 2);
     project.edit("MODE: slow", "MODE: fast");
-    let plan = String::from_utf8(other(&["plan"]).stdout).unwrap();
+    let plan = elsewhere(&project, &["plan"]).stdout();
     assert!(plan.contains("MODE") && plan.contains("fast"), "{plan}");
     assert!(!plan.contains("web/db"), "{plan}");
-}
-
-#[test]
-fn no_output_shows_the_token_or_a_secret() {
-    let served = served(&[]);
-    let project = project(&served);
-    let mut said = String::new();
-    for args in [
-        &["plan"][..],
-        &["apply", "--yes"],
-        &["plan", "--json"],
-        &["status", "--json"],
-        &["exec", "web", "--", "sh", "-c", "echo done"],
-        &["destroy", "--yes"],
-    ] {
-        let args: Vec<_> = ["-vvv"].into_iter().chain(args.iter().copied()).collect();
-        let run = project.ok(&args);
-        said += &format!("{run}");
-    }
-    assert!(said.contains("done"), "{said}");
-    for planted in [TOKEN, SECRET] {
-        assert!(!said.contains(planted), "{planted} is in {said}");
-    }
-    let mut folders = vec![project.home.clone()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            match entry.file_type().unwrap().is_dir() {
-                true => folders.push(entry.path()),
-                false => {
-                    let text = std::fs::read(entry.path()).unwrap_or_default();
-                    let text = String::from_utf8_lossy(&text).into_owned();
-                    for planted in [TOKEN, SECRET] {
-                        assert!(!text.contains(planted), "{planted}: {:?}", entry.path());
-                    }
-                }
-            }
-        }
-    }
 }
 
 #[test]
@@ -328,4 +270,172 @@ switches! {
         "keep-exited", "logs=lines", "replace-metadata", "list-without-metadata", "list-destroyed",
         "paged", "stopped", "flat-errors",
     ];
+}
+
+#[test]
+fn what_is_paused_goes_on_where_it_was_and_an_apply_resumes_it() {
+    let served = served(&[]);
+    let project = project(&served);
+    project.ok(&["apply", "--yes"]);
+    let before = pids(&project);
+    project.ok(&["pause", "web"]);
+    assert_eq!(one(&served)["state"], "paused");
+    project.ok(&["resume", "web"]);
+    assert_eq!(pids(&project), before);
+    no_changes(&project);
+    project.ok(&["pause", "web"]);
+    let plan = project.run(&["plan", "--detailed-exitcode"]);
+    assert_eq!(plan.code(), Some(2), "{plan}");
+    project.ok(&["apply", "--yes"]);
+    no_changes(&project);
+}
+
+#[test]
+fn a_snapshot_is_restored_and_forked() {
+    let served = served(&[]);
+    let project = project(&served);
+    let write = |text: &str| {
+        let line = format!("echo {text} >state.txt");
+        project.ok(&["exec", "web", "--", "sh", "-c", &line]);
+    };
+    let read = |sandbox: &str| {
+        let run = project.ok(&["exec", sandbox, "--", "cat", "state.txt"]);
+        run.stdout().trim().to_owned()
+    };
+    project.ok(&["apply", "--yes"]);
+    write("old");
+    project.ok(&["checkpoint", "create", "web", "before"]);
+    write("new");
+
+    project.ok(&["fork", "web", "copy", "--from", "before", "--stopped"]);
+    assert_eq!([read("copy"), read("web")], ["old", "new"]);
+    let plan = project.ok(&["plan"]);
+    assert!(plan.stdout().contains("- copy"), "{plan}");
+
+    project.ok(&["checkpoint", "restore", "web", "before", "--yes"]);
+    assert_eq!(read("web"), "old");
+    // What the restore has ended is started again, and the fork goes.
+    project.ok(&["apply", "--yes"]);
+    no_changes(&project);
+    no_changes_elsewhere(&project);
+    let ran = project.ok(&["exec", "web", "--", "cat", "ran.txt"]);
+    assert_eq!(ran.stdout(), "once\n");
+    assert_eq!(served.count(), 1);
+}
+
+#[test]
+fn a_fork_runs_what_its_source_runs() {
+    let served = served(&[]);
+    let services = "  web:
+    services:
+      after: { command: 'echo after; exec sleep 1000', needs: [first] }
+      first: { command: 'echo first; exec sleep 1000', env: { PASS: '${secret.pass}' } }
+";
+    let project = on(&served, "miosa", services);
+    project.ok(&["apply", "--yes"]);
+    let forked = project.ok(&["fork", "web", "copy"]);
+    assert!(
+        forked.stdout().contains("started  after, first"),
+        "{forked}"
+    );
+    let services = project.services();
+    for service in ["copy/after", "copy/first"] {
+        assert_eq!(services[service]["state"], "running", "{service}");
+    }
+    project.ok(&["exec", "copy/first", "--", "sh", "-c", "test -n \"$PASS\""]);
+    let again = project.run(&["fork", "web", "copy"]);
+    assert!(
+        again.stderr().contains("there is a sandbox `copy` already"),
+        "{again}"
+    );
+    // The fork is the stack's, and not in the manifest.
+    project.ok(&["apply", "--yes"]);
+    assert_eq!(served.count(), 1);
+}
+
+#[test]
+fn a_restore_that_makes_another_sandbox_is_told_with_its_id() {
+    let served = served(&["restore-elsewhere"]);
+    let project = project(&served);
+    project.ok(&["apply", "--yes"]);
+    let before = pids(&project);
+    let own = one(&served)["id"].clone();
+    project.ok(&["checkpoint", "create", "web", "before"]);
+    let restored = project.run(&["checkpoint", "restore", "web", "before", "--yes"]);
+    assert_eq!(restored.code(), Some(1), "{restored}");
+    let (_, body) = served.ask("GET", PATH, Value::Null);
+    let mut all = body["data"].as_array().unwrap().iter();
+    let other = all.find(|it| it["id"] != own).unwrap()["id"].clone();
+    let other = other.as_str().unwrap();
+    let said = flat(&restored);
+    assert!(
+        said.contains(&format!("another sandbox of it, {other}")),
+        "{restored}"
+    );
+    // What there was goes on as it did, and the other one is nobody's.
+    no_changes(&project);
+    assert_eq!(pids(&project), before);
+    project.ok(&["destroy", "--yes"]);
+    assert_eq!(one(&served)["id"], other);
+}
+
+#[test]
+fn a_command_reads_what_gabion_is_given() {
+    let served = served(&[]);
+    let project = project(&served);
+    project.ok(&["apply", "--yes"]);
+    // No text, and nothing that a shell may take for itself.
+    let bytes: Vec<u8> = (0..=255).chain(*b"'$HOME`\n\"").collect();
+    std::fs::write(project.path("input"), &bytes).unwrap();
+    for address in ["web", "web/api"] {
+        let input = std::fs::File::open(project.path("input")).unwrap();
+        let mut command = project.command(&["exec", address, "--", "od", "-An", "-v", "-tx1"]);
+        let run = Run(command.stdin(input).output().unwrap());
+        assert_eq!(run.code(), Some(0), "{run}");
+        let shown = run.stdout();
+        let read = shown.split_whitespace();
+        let read: Vec<_> = read.map(|it| u8::from_str_radix(it, 16).unwrap()).collect();
+        assert_eq!(read, bytes, "{address}");
+    }
+    let left = project.ok(&[
+        "exec",
+        "web",
+        "--",
+        "sh",
+        "-c",
+        "ls /tmp | grep gabion-input || true",
+    ]);
+    assert_eq!(left.stdout(), "");
+    // Its exit code is its own.
+    let input = std::fs::File::open(project.path("input")).unwrap();
+    let mut command = project.command(&["exec", "web", "--", "sh", "-c", "exit 7"]);
+    let run = Run(command.stdin(input).output().unwrap());
+    assert_eq!(run.code(), Some(7), "{run}");
+}
+
+#[test]
+fn a_log_is_followed_from_where_it_is() {
+    let served = served(&[]);
+    let project = project(&served);
+    project.edit(
+        "exec sleep 1000",
+        "while [ ! -e go ]; do sleep 0.1; done; echo gone; exec sleep 1000",
+    );
+    project.ok(&["apply", "--yes"]);
+    let mut command = project.command(&["logs", "web/api", "--follow"]);
+    let follower = command.stdout(std::process::Stdio::piped()).spawn();
+    let mut follower = follower.unwrap();
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+    let mut next = || lines.next().unwrap().unwrap();
+    assert!(next().contains("mode slow"));
+    project.ok(&["exec", "web", "--", "touch", "go"]);
+    assert!(next().contains("gone"));
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+    let refused = project.run(&["logs", "web/api", "--since", "10m"]);
+    let said = flat(&refused);
+    assert!(
+        said.contains("does not tell when a line was written"),
+        "{refused}"
+    );
 }

@@ -1,90 +1,43 @@
 //! Pocketenv: one manifest from its first apply to its destruction, against `gabion serve`.
 
-use gabion::serve::pocketenv::seal::public_key;
+use std::time::Duration;
+
+use gabion::model::ServiceAddress;
+use gabion::platforms::LogQuery;
+use gabion::platforms::cloud::http::Connections;
+use gabion::serve::faults::Plan;
 use serde_json::{Value, json};
 
-use crate::common::{Project, Run, free_port};
-use crate::rig::{Cloud, TOKEN, elsewhere, no_changes};
+use crate::common::{Project, eventually, free_port};
+use crate::projects::{SECRET, no_changes, no_changes_elsewhere, on};
+use crate::served::{OTHER, Served};
+use crate::sweep::stage::Step;
+use crate::sweep::{POCKETENV, stage};
 
-/// What no output may show.
-const SECRET: &str = "planted-secret-4cc1e9";
-
-/// A project on the cloud, whose only sandbox has these services.
-fn project(cloud: &Cloud, services: &str) -> Project {
-    let project = Project::new(&format!(
-        "version: 1
-stack: shop
-platforms:
-  cloud: {{ kind: pocketenv, url: '{}', token: '${{secret.token}}', public_key: '{}' }}
-secrets:
-  token: {{ file: /dev/null }}
-  db: {{ file: /dev/null }}
-sandboxes:
-  web:
-    platform: cloud
+/// A project whose only sandbox has these services.
+fn project(served: &Served, services: &str) -> Project {
+    let sandbox = "  web:
     description: the shop
     topics: [demo]
-    env: {{ MODE: dev }}
+    env: { MODE: dev }
     services:
-{services}",
-        cloud.url,
-        public_key(),
-    ));
-    for (name, value) in [("token", TOKEN), ("db", SECRET)] {
-        let file = project.path(name);
-        std::fs::write(&file, value).unwrap();
-        let from = format!("{name}: {{ file: /dev/null }}");
-        let to = format!("{name}: {{ file: '{}' }}", file.display());
-        project.edit(&from, &to);
-    }
-    project
+";
+    on(served, "pocketenv", &format!("{sandbox}{services}"))
 }
 
-/// Runs it with all that it can tell; nothing of that may be secret.
-fn ok(project: &Project, args: &[&str]) -> Run {
-    let args: Vec<_> = ["-vvv"].iter().chain(args).copied().collect();
-    let run = project.ok(&args);
-    for planted in [TOKEN, SECRET] {
-        let shown = run.stdout().contains(planted) || run.stderr().contains(planted);
-        assert!(!shown, "{args:?} shows {planted}");
-    }
-    run
-}
-
-/// Asks the server as any client does.
-fn ask(cloud: &Cloud, method: &str, operation: &str, body: Value) -> Value {
-    let url = format!("{}/xrpc/io.pocketenv.{operation}", cloud.url);
-    let mut curl = std::process::Command::new("curl");
-    curl.args([
-        "-s",
-        "-X",
-        method,
-        "-H",
-        &format!("Authorization: Bearer {TOKEN}"),
-    ]);
-    if !body.is_null() {
-        curl.args([
-            "-H",
-            "Content-Type: application/json",
-            "-d",
-            &body.to_string(),
-        ]);
-    }
-    let output = curl.arg(&url).output().unwrap();
-    serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
+/// Asks for an operation, as somebody else who works there would.
+fn ask(served: &Served, method: &str, operation: &str, body: Value) -> Value {
+    let path = format!("/xrpc/io.pocketenv.{operation}");
+    served.ask(method, &path, body).1
 }
 
 /// The service of a sandbox by its name.
-fn service(cloud: &Cloud, name: &str) -> Value {
-    let all = ask(
-        cloud,
-        "GET",
-        "service.getServices?sandboxId=shop-web",
-        Value::Null,
-    );
-    let all = all["services"].as_array().unwrap().clone();
-    let found = all.into_iter().find(|service| service["name"] == name);
-    found.unwrap_or(Value::Null)
+fn service(served: &Served, name: &str) -> Value {
+    let list = "service.getServices?sandboxId=shop-web";
+    let all = ask(served, "GET", list, Value::Null);
+    let mut all = all["services"].as_array().unwrap().iter();
+    let found = all.find(|service| service["name"] == name);
+    found.cloned().unwrap_or_default()
 }
 
 /// What a command in the sandbox writes.
@@ -100,15 +53,15 @@ fn pid(project: &Project, service: &str) -> String {
 
 #[test]
 fn a_manifest_from_its_first_apply_to_its_destruction() {
-    let cloud = Cloud::new();
+    let served = Served::start();
     let port = free_port();
     let project = project(
-        &cloud,
+        &served,
         &format!(
             "      setup: {{ kind: task, command: 'echo done >/tmp/gabion-shop-web/setup' }}
       db:
         command: exec sleep 1000
-        env: {{ PASSWORD: 'x${{secret.db}}y' }}
+        env: {{ PASSWORD: 'x${{secret.pass}}y' }}
         needs: [setup]
       api:
         cmd: python3
@@ -120,7 +73,7 @@ fn a_manifest_from_its_first_apply_to_its_destruction() {
 "
         ),
     );
-    ok(&project, &["apply", "--yes"]);
+    project.ok(&["apply", "--yes"]);
     assert_eq!(inside(&project, "cat /tmp/gabion-shop-web/setup"), "done");
     assert_eq!(inside(&project, "echo $MODE"), "dev");
     let environment = format!("tr '\\0' '\\n' </proc/{}/environ", pid(&project, "db"));
@@ -130,35 +83,37 @@ fn a_manifest_from_its_first_apply_to_its_destruction() {
         "{environment}"
     );
     assert!(environment.contains("MODE=dev"));
-    assert_eq!(service(&cloud, "off")["status"], "STOPPED");
+    assert_eq!(service(&served, "off")["status"], "STOPPED");
 
     // On this machine and on any other one, there is nothing to do.
-    let (_, from) = cloud.requests(0);
-    assert!(no_changes(&ok(&project, &["plan"])));
-    let (mut requests, _) = cloud.requests(from);
+    let from = served.requests(0).len();
+    no_changes(&project);
+    let mut requests = served.requests(from);
     requests.sort();
     let wanted = [
-        "getActorSandboxes",
-        "getExposedPorts",
-        "getProfile",
-        "getSandbox",
-        "getServices",
+        "actor.getActorSandboxes",
+        "actor.getProfile",
+        "sandbox.getExposedPorts",
+        "sandbox.getSandbox",
+        "service.getServices",
     ];
-    assert_eq!(requests, wanted);
-    let other = elsewhere(&project);
-    assert!(no_changes(&ok(&other, &["plan"])));
+    assert_eq!(
+        requests,
+        wanted.map(|it| format!("GET /xrpc/io.pocketenv.{it}"))
+    );
+    no_changes_elsewhere(&project);
 
     // Only what was edited is another process after that.
     let before = [pid(&project, "db"), pid(&project, "api")];
     project.edit("exec sleep 1000", "exec sleep 1001");
-    ok(&project, &["apply", "--yes"]);
+    project.ok(&["apply", "--yes"]);
     assert_ne!(pid(&project, "db"), before[0]);
     assert_eq!(pid(&project, "api"), before[1]);
 
     // What is broken by hand is seen, and healed.
-    let api = service(&cloud, "api")["id"].as_str().unwrap().to_owned();
+    let api = service(&served, "api")["id"].as_str().unwrap().to_owned();
     ask(
-        &cloud,
+        &served,
         "POST",
         &format!("service.stopService?serviceId={api}"),
         Value::Null,
@@ -166,61 +121,274 @@ fn a_manifest_from_its_first_apply_to_its_destruction() {
     let details = json!({
         "$type": "io.pocketenv.sandbox.defs#sandboxDetailsPref", "topics": ["other"],
     });
-    let sandbox = ask(&cloud, "GET", "sandbox.getSandbox?id=shop-web", Value::Null);
+    let sandbox = ask(
+        &served,
+        "GET",
+        "sandbox.getSandbox?id=shop-web",
+        Value::Null,
+    );
     let body = json!({ "sandboxId": sandbox["sandbox"]["id"], "preferences": [details] });
-    ask(&cloud, "POST", "sandbox.putPreferences", body);
+    ask(&served, "POST", "sandbox.putPreferences", body);
     let body = json!({ "port": port });
-    ask(&cloud, "POST", "sandbox.unexposePort?id=shop-web", body);
-    let plan = ok(&project, &["plan"]).stdout();
+    ask(&served, "POST", "sandbox.unexposePort?id=shop-web", body);
+    let plan = project.ok(&["plan"]).stdout();
     assert!(plan.contains("api") && plan.contains("topics"), "{plan}");
-    ok(&project, &["apply", "--yes"]);
-    assert!(no_changes(&ok(&project, &["plan"])));
-    assert_eq!(service(&cloud, "api")["status"], "RUNNING");
-    let ports = ok(&project, &["ports"]).stdout();
+    project.ok(&["apply", "--yes"]);
+    no_changes(&project);
+    assert_eq!(service(&served, "api")["status"], "RUNNING");
+    let ports = project.ok(&["ports"]).stdout();
     assert!(ports.contains(&port.to_string()), "{ports}");
 
     // Nothing of another owner is touched, and nothing of ours is left.
     ask(
-        &cloud,
+        &served,
         "POST",
         "sandbox.createSandbox",
         json!({ "base": "openclaw" }),
     );
-    ok(&project, &["destroy", "--yes"]);
-    let sandboxes = ok(&project, &["sandboxes", "--platform", "cloud"]).stdout();
+    project.ok(&["destroy", "--yes"]);
+    let sandboxes = project.ok(&["sandboxes", "--platform", "cloud"]).stdout();
     assert!(!sandboxes.contains("shop"), "{sandboxes}");
-    let did = ask(&cloud, "GET", "actor.getProfile", Value::Null);
+    let did = ask(&served, "GET", "actor.getProfile", Value::Null);
     let list = format!(
         "actor.getActorSandboxes?did={}",
         did["did"].as_str().unwrap()
     );
-    assert_eq!(ask(&cloud, "GET", &list, Value::Null)["total"], 1);
+    assert_eq!(ask(&served, "GET", &list, Value::Null)["total"], 1);
+}
+
+#[test]
+fn what_somebody_else_has_is_listed_and_left_alone() {
+    let served = Served::start();
+    let project = project(&served, "      api: { command: 'exec sleep 1000' }\n");
+    project.ok(&["apply", "--yes"]);
+    let theirs = |method: &str, operation: &str, body: Value| {
+        let path = format!("/xrpc/io.pocketenv.{operation}");
+        served.ask_as(OTHER, method, &path, body).1
+    };
+    let base = json!({ "base": "openclaw" });
+    let made = theirs("POST", "sandbox.createSandbox", base);
+    let they = theirs("GET", "actor.getProfile", Value::Null);
+
+    let listed = |args: &[&str]| -> Vec<(Value, Value)> {
+        let command = ["sandboxes", "--platform", "cloud", "--json"];
+        let listed = project.ok(&[&command, args].concat()).stdout();
+        let listed: Value = serde_json::from_str(&listed).unwrap();
+        let all = listed["sandboxes"].as_array().unwrap().iter();
+        all.map(|it| (it["id"].clone(), it["stack"].clone()))
+            .collect()
+    };
+    for name in ["did", "handle"] {
+        let actor = ["--actor", they[name].as_str().unwrap()];
+        assert_eq!(listed(&actor), [(made["id"].clone(), Value::Null)]);
+    }
+    let own = listed(&[]);
+    assert!(own.len() == 1 && own[0].1 == "shop", "{own:?}");
+
+    no_changes(&project);
+    project.ok(&["destroy", "--yes"]);
+    assert_eq!(served.count(), 1);
 }
 
 #[test]
 fn files_variables_and_logs() {
-    let cloud = Cloud::new();
+    let served = Served::start();
     let project = project(
-        &cloud,
+        &served,
         "      api: { command: 'echo hello; exec sleep 1000', health: { log: hello } }\n",
     );
-    ok(&project, &["apply", "--yes"]);
-    assert!(
-        ok(&project, &["logs", "web/api"])
-            .stdout()
-            .contains("hello")
-    );
+    project.ok(&["apply", "--yes"]);
+    assert!(project.ok(&["logs", "web/api"]).stdout().contains("hello"));
     let bytes: Vec<u8> = (0..200_000u32)
         .map(|at| at.to_le_bytes()[0] ^ at.to_le_bytes()[1])
         .collect();
     std::fs::write(project.path("file"), &bytes).unwrap();
-    ok(&project, &["cp", "file", "web:/tmp/gabion-shop-web/a/file"]);
-    ok(&project, &["cp", "web:/tmp/gabion-shop-web/a/file", "back"]);
+    project.ok(&["cp", "file", "web:/tmp/gabion-shop-web/a/file"]);
+    project.ok(&["cp", "web:/tmp/gabion-shop-web/a/file", "back"]);
     assert_eq!(std::fs::read(project.path("back")).unwrap(), bytes);
-    ok(&project, &["env", "set", "web", "COLOUR=red"]);
+    project.ok(&["env", "set", "web", "COLOUR=red"]);
     assert!(
-        ok(&project, &["env", "list", "web"])
+        project
+            .ok(&["env", "list", "web"])
             .stdout()
             .contains("COLOUR")
     );
+}
+
+#[test]
+fn what_is_attached_is_there_once_the_sandbox_starts_again() {
+    let served = Served::start();
+    let project = project(&served, "      api: { command: exec sleep 1000 }\n");
+    project.ok(&["apply", "--yes"]);
+    let path = "/tmp/gabion-shop-web/attached";
+    let set_file = |content: &str| {
+        project.write("content", content);
+        let mut set = project.command(&["file", "set", "web", path]);
+        let content = std::fs::File::open(project.path("content")).unwrap();
+        assert!(set.stdin(content).status().unwrap().success());
+    };
+    let start_again = || {
+        project.edit("    env: { MODE", "    state: stopped\n    env: { MODE");
+        project.ok(&["apply", "--yes"]);
+        project.edit("    state: stopped\n", "");
+        project.ok(&["apply", "--yes"]);
+    };
+    set_file("first\n");
+    assert_eq!(
+        project.ok(&["file", "list", "web"]).stdout(),
+        format!("{path}\n")
+    );
+    start_again();
+    assert_eq!(inside(&project, &format!("cat {path}")), "first");
+    // The platform itself cannot change the content of one.
+    set_file("second\n");
+    assert_eq!(
+        project.ok(&["file", "list", "web"]).stdout(),
+        format!("{path}\n")
+    );
+    start_again();
+    assert_eq!(inside(&project, &format!("cat {path}")), "second");
+    project.ok(&["file", "unset", "web", path]);
+    assert_eq!(
+        project.ok(&["file", "list", "web"]).stdout(),
+        "web: no files\n"
+    );
+
+    project.ok(&["volume", "set", "web", "data=/var/lib/a"]);
+    project.ok(&["volume", "set", "web", "data=/var/lib/b"]);
+    let list = project.ok(&["volume", "list", "web", "--json"]).stdout();
+    let list: Value = serde_json::from_str(&list).unwrap();
+    assert_eq!(list, json!([{ "name": "data", "path": "/var/lib/b" }]));
+    project.ok(&["volume", "unset", "web", "data"]);
+    project.ok(&["volume", "unset", "web", "data"]);
+    assert_eq!(
+        project.ok(&["volume", "list", "web"]).stdout(),
+        "web: no volumes\n"
+    );
+}
+
+#[test]
+fn services_need_their_provider_when_the_manifest_is_read() {
+    let served = Served::start();
+    let kind = "pocketenv, provider: modal";
+    let sandbox = "  web:\n    services:\n      a: { command: exec sleep 1000 }\n";
+    let refused = on(&served, kind, sandbox).run(&["plan"]);
+    assert_eq!(refused.code(), Some(65), "{refused}");
+    for says in [
+        "cannot honour `services`",
+        "gabion.yaml:11:5",
+        "needs `provider: cloudflare` in the platform's entry",
+    ] {
+        assert!(refused.stderr().contains(says), "{says}: {refused}");
+    }
+    on(&served, kind, "  web: { services: {} }\n").ok(&["plan"]);
+}
+
+#[test]
+fn of_a_repository_only_its_url_is_understood_there() {
+    let served = Served::start();
+    let sandbox = "  web:\n    repo: { url: 'https://example.org/r.git', ref: v1, depth: 1 }\n";
+    let refused = on(&served, "pocketenv", sandbox).run(&["plan"]);
+    assert_eq!(refused.code(), Some(65), "{refused}");
+    for says in [
+        "cannot honour `repo.ref`",
+        "cannot honour `repo.depth`",
+        "gabion.yaml:11:",
+    ] {
+        assert!(refused.stderr().contains(says), "{says}: {refused}");
+    }
+    let sandbox = "  web: { repo: { url: 'https://example.org/r.git' } }\n";
+    on(&served, "pocketenv", sandbox).ok(&["plan"]);
+}
+
+#[test]
+fn a_follower_whose_reader_has_gone_ends_even_if_its_questions_fail() {
+    let served = Served::start();
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build().unwrap();
+    // Tasks get on while something is awaited.
+    let turn = || runtime.block_on(async { tokio::time::sleep(Duration::from_millis(1)).await });
+    let stage = stage(&POCKETENV, &served, "shop", 16);
+    let connections = Connections::default();
+    let (loaded, desired) = stage.load(Step::Make);
+    let mut platforms = stage.platforms(&loaded, &connections);
+    let reader = runtime.block_on(async {
+        stage.apply(Step::Make).await.unwrap();
+        platforms.observe(&desired).await.unwrap();
+        let service: ServiceAddress = "web/s5".parse().unwrap();
+        let query = LogQuery {
+            follow: true,
+            ..LogQuery::default()
+        };
+        let platform = platforms.of(&service.sandbox).unwrap();
+        platform.logs(&service, query).await.unwrap()
+    });
+    served.faults.reset(Plan {
+        rules: vec!["* **:before=500".parse().unwrap()],
+        ..Plan::default()
+    });
+    eventually("the follower asks in vain", || {
+        turn();
+        !served.requests(0).is_empty()
+    });
+    drop((reader, platforms, connections));
+    eventually("the follower has ended", || {
+        turn();
+        runtime.metrics().num_alive_tasks() == 0
+    });
+}
+
+#[test]
+fn a_task_that_has_ended_is_not_run_again_though_it_could_not_be_stopped_or_is_described_anew() {
+    let served = Served::start();
+    let noted = "/tmp/gabion-shop-web/starts";
+    let task = format!("      setup: {{ kind: task, command: 'echo x >>{noted}' }}\n");
+    let project = project(&served, &task);
+    served.faults.reset(Plan {
+        rules: vec!["* **stopService:before=500".parse().unwrap()],
+        ..Plan::default()
+    });
+    let failed = project.run(&["apply", "--yes"]);
+    assert_eq!(failed.code(), Some(1), "{failed}");
+    served.faults.reset(Plan::default());
+    project.ok(&["apply", "--yes"]);
+    no_changes(&project);
+    project.edit("kind: task,", "kind: task, description: prepares,");
+    project.ok(&["apply", "--yes"]);
+    no_changes(&project);
+    assert_eq!(inside(&project, &format!("cat {noted}")), "x");
+    project.edit("echo x", "echo y");
+    project.ok(&["apply", "--yes"]);
+    no_changes(&project);
+    assert_eq!(inside(&project, &format!("cat {noted}")), "x\ny");
+}
+
+#[test]
+fn a_backup_brings_files_back() {
+    let served = Served::start();
+    let project = project(&served, "      api: { command: 'exec sleep 1000' }\n");
+    project.ok(&["apply", "--yes"]);
+    let write = |text: &str| {
+        let line = format!("echo {text} >state.txt");
+        project.ok(&["exec", "web", "--", "sh", "-c", &line]);
+    };
+    write("old");
+    // An answer that is lost is no second backup.
+    served.faults.reset(Plan {
+        rules: vec![
+            "POST /xrpc/io.pocketenv.sandbox.createBackup:after=lost@1"
+                .parse()
+                .unwrap(),
+        ],
+        ..Plan::default()
+    });
+    project.ok(&["checkpoint", "create", "web", "before"]);
+    let listed = project.ok(&["checkpoint", "list", "web", "--json"]);
+    assert_eq!(listed.stdout().matches("bkp_").count(), 1, "{listed}");
+    write("new");
+    project.ok(&["checkpoint", "restore", "web", "before", "--yes"]);
+    let read = project.ok(&["exec", "web", "--", "cat", "state.txt"]);
+    assert_eq!(read.stdout(), "old\n");
+    project.ok(&["apply", "--yes"]);
+    no_changes(&project);
 }

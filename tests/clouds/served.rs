@@ -1,13 +1,13 @@
-//! A `gabion serve` of its own for each test, in this process, with its own `GABION_HOME`; and projects
-//! whose sandboxes live there.
+//! A `gabion serve` of its own for each test, in this process, with its own `GABION_HOME`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use gabion::platforms::Act;
 use gabion::platforms::cloud::http::tls;
 use gabion::platforms::local::Local;
+use gabion::serve::faults::Logged;
 use gabion::serve::miosa::Switches;
 use gabion::serve::{Faults, Server, Settings};
 use serde_json::Value;
@@ -19,25 +19,48 @@ const EXE: &str = env!("CARGO_BIN_EXE_gabion");
 /// The token of the account. It must not be seen anywhere.
 pub const TOKEN: &str = "msk_u_planted-token-7d1f";
 
+/// The token of somebody else's account.
+pub const OTHER: &str = "msk_u_another-token-51c8";
+
 pub struct Served {
     pub url: String,
     pub faults: Arc<Faults>,
     home: TempDir,
+    switches: Switches,
     end: CancellationToken,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Served {
+    /// One that does what it is asked to.
+    pub fn start() -> Self {
+        Self::new(Faults::default(), Switches::default())
+    }
+
     pub fn new(faults: Faults, switches: Switches) -> Self {
         let home = tempfile::tempdir().expect("a temporary folder");
-        let settings = Settings::new(home.path().to_owned(), EXE.into(), vec![TOKEN.into()]);
-        let (faults, end) = (Arc::new(faults), CancellationToken::new());
+        Self::serve(home, Arc::new(faults), switches)
+    }
+
+    /// The same server at another address.
+    pub fn moved(mut self) -> Self {
+        self.stop();
+        // A folder that is left without this value is another one.
+        let home = std::mem::replace(&mut self.home, tempfile::tempdir().expect("a folder"));
+        Self::serve(home, self.faults.clone(), self.switches.clone())
+    }
+
+    fn serve(home: TempDir, faults: Arc<Faults>, switches: Switches) -> Self {
+        let tokens = vec![TOKEN.into(), OTHER.into()];
+        let settings = Settings::new(home.path().to_owned(), EXE.into(), tokens);
+        let end = CancellationToken::new();
+        let set = switches.clone();
         let (told, url) = std::sync::mpsc::channel();
         let (log, until) = (faults.clone(), end.clone().cancelled_owned());
         let thread = std::thread::spawn(move || {
             runtime().block_on(async {
                 let address = "127.0.0.1:0".parse().expect("an address");
-                let server = Server::bind_with(address, &settings, log, switches).await;
+                let server = Server::bind_with(address, &settings, log, set).await;
                 let server = server.expect("a server");
                 told.send(server.engine().base_url()).expect("a listener");
                 server.run(until).await;
@@ -47,8 +70,16 @@ impl Served {
             url: url.recv().expect("an address"),
             faults,
             home,
+            switches,
             end,
             thread: Some(thread),
+        }
+    }
+
+    fn stop(&mut self) {
+        self.end.cancel();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
         }
     }
 
@@ -76,6 +107,18 @@ impl Served {
         })
     }
 
+    /// Method and path of each request since the first `from` of them.
+    pub fn requests(&self, from: usize) -> Vec<String> {
+        let all = self.faults.requests();
+        let shown = |it: &Logged| format!("{} {}", it.method, it.path);
+        all[from..].iter().map(shown).collect()
+    }
+
+    /// Where it keeps its sandboxes.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
     fn sandboxes(&self) -> Vec<(String, Local)> {
         let stacks = std::fs::read_dir(self.home.path().join("sandboxes"));
         let names = stacks.into_iter().flatten().flatten();
@@ -98,17 +141,15 @@ impl Served {
     }
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+/// A runtime for a few requests.
+pub fn runtime() -> tokio::runtime::Runtime {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_all().build().expect("a runtime")
 }
 
 impl Drop for Served {
     fn drop(&mut self) {
-        self.end.cancel();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        self.stop();
         let all = self.sandboxes();
         runtime().block_on(async {
             for (_, local) in all {

@@ -276,7 +276,10 @@ async fn a_task_runs_once_and_its_exit_code_is_kept() {
     let file = task::exit_file(&service, &run);
     let dir = tempfile::tempdir().unwrap();
     let runs = dir.path().join("runs");
-    let line = format!("echo once >>'{}'; exit 7", runs.display());
+    let line = format!(
+        "cd '{}'; until [ -e go ]; do sleep 0.05; done; echo once >>runs; exit 7",
+        dir.path().display()
+    );
     let argv = task::argv(&file, Some(&["sh".to_owned(), "-c".to_owned(), line]));
     let machine = Machine::default();
     let start = || {
@@ -293,7 +296,15 @@ async fn a_task_runs_once_and_its_exit_code_is_kept() {
         kill_process_group(group, Signal::KILL).unwrap();
         child.wait().await.unwrap();
     };
+    let glance = SecretString::from(task::wait_script(&file, 0));
+    let begun = async || match machine.sh(&glance, Duration::from_secs(60)).await.unwrap() {
+        Asked::Ran(75, said) => task::has_begun(&said),
+        asked => panic!("{asked:?}"),
+    };
+    assert!(!begun().await);
     let first = start();
+    while !begun().await {}
+    std::fs::write(dir.path().join("go"), "").unwrap();
     let script = SecretString::from(task::wait_script(&file, 60));
     let asked = machine.sh(&script, Duration::from_secs(60)).await.unwrap();
     assert_eq!(asked, Asked::Ran(0, "7\n".to_owned()));
@@ -301,8 +312,7 @@ async fn a_task_runs_once_and_its_exit_code_is_kept() {
     stop(first).await;
     stop(start()).await;
     assert_eq!(std::fs::read_to_string(&runs).unwrap(), "once\n");
-    std::fs::remove_file(&file).unwrap();
-    let script = SecretString::from(task::wait_script(&file, 0));
-    let asked = machine.sh(&script, Duration::from_secs(60)).await.unwrap();
-    assert!(matches!(asked, Asked::Ran(75, _)), "{asked:?}");
+    for file in [format!("{file}.begun"), file] {
+        std::fs::remove_file(file).unwrap();
+    }
 }

@@ -198,6 +198,26 @@ impl std::fmt::Display for Run {
     }
 }
 
+/// The command where no folder can be watched, because there are no watchers left.
+#[cfg(target_os = "linux")]
+pub fn blind(gabion: &Command) -> Command {
+    let none_left = "echo 0 >/proc/sys/user/max_inotify_instances && exec \"$@\"";
+    let mut blind = Command::new("unshare");
+    blind
+        .args(["--user", "--map-root-user", "sh", "-c", none_left, "sh"])
+        .arg(gabion.get_program())
+        .args(gabion.get_args())
+        .current_dir(gabion.get_current_dir().expect("a folder"))
+        .env_clear()
+        .envs(
+            gabion
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        )
+        .stdin(Stdio::null());
+    blind
+}
+
 /// A port that was free a moment ago.
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");

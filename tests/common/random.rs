@@ -35,6 +35,7 @@ pub struct ServiceSeed {
     description: u8,
     port: Option<u16>,
     needs: Vec<(usize, usize, u8, bool)>,
+    names_url: bool,
 }
 
 pub fn service_seed() -> impl Strategy<Value = ServiceSeed> {
@@ -48,17 +49,21 @@ pub fn service_seed() -> impl Strategy<Value = ServiceSeed> {
         0..2u8,
         prop::option::weighted(0.5, 3000..3004u16),
         prop::collection::vec(need, 0..3),
+        prop::bool::weighted(0.3),
     )
         .prop_map(
-            |(present, task, stopped, arg, digest, description, port, needs)| ServiceSeed {
-                present,
-                task,
-                stopped,
-                arg,
-                digest,
-                description,
-                port,
-                needs,
+            |(present, task, stopped, arg, digest, description, port, needs, names_url)| {
+                ServiceSeed {
+                    present,
+                    task,
+                    stopped,
+                    arg,
+                    digest,
+                    description,
+                    port,
+                    needs,
+                    names_url,
+                }
             },
         )
 }
@@ -146,6 +151,20 @@ fn condition(task: bool, number: u8) -> Condition {
     }
 }
 
+fn url_port(sandbox: usize, service: usize) -> u16 {
+    9000 + u16::try_from(number(sandbox, service)).unwrap()
+}
+
+/// Lets a definition name the URL of a service.
+fn name_url(spec: &mut ServiceSpec, sandbox: usize, service: usize) {
+    let port = url_port(sandbox, service);
+    let service = ServiceAddress::new(sandbox_name(sandbox), service_name(service));
+    let written = format!("services.{service}.url");
+    spec.env
+        .insert(format!("URL_{port}"), format!("${{{written}}}/x"));
+    spec.references.insert(written, Reference { service, port });
+}
+
 /// A manifest without circles: a service needs only what has a lower number.
 pub fn desired(seeds: &[SandboxSeed]) -> Desired {
     let mut desired = Desired::empty("shop");
@@ -164,6 +183,7 @@ pub fn desired(seeds: &[SandboxSeed]) -> Desired {
             .filter(|(_, it)| it.present)
         {
             let mut spec = service_spec(service);
+            spec.http_port = Some(url_port(at, n));
             let mut seen = BTreeSet::new();
             for (s, m, how, restart) in &service.needs {
                 let lower = *s < at || (*s == at && *m < n);
@@ -176,7 +196,11 @@ pub fn desired(seeds: &[SandboxSeed]) -> Desired {
                     } else {
                         NeedTarget::Remote(ServiceAddress::new(sandbox_name(*s), service_name(*m)))
                     };
-                    let condition = condition(seeds[*s].services[*m].task, *how);
+                    let task = seeds[*s].services[*m].task;
+                    if service.names_url && !task {
+                        name_url(&mut spec, *s, *m);
+                    }
+                    let condition = condition(task, *how);
                     spec.needs.push(Need {
                         target,
                         condition,
@@ -230,7 +254,12 @@ pub struct FoundSeed {
     up: bool,
     spec: Option<SandboxSeed>,
     services: Vec<(Drift, usize, bool)>,
+    /// What is told of the URLs of its services.
+    url: u8,
 }
+
+/// The URL in every definition found that has one.
+const OLD_URL: &str = "https://old.example";
 
 pub fn found_seed() -> impl Strategy<Value = FoundSeed> {
     let drift = prop_oneof![
@@ -245,12 +274,14 @@ pub fn found_seed() -> impl Strategy<Value = FoundSeed> {
         prop::bool::weighted(0.85),
         prop::option::weighted(0.3, sandbox_seed()),
         prop::collection::vec(service, 5),
+        0..7u8,
     )
-        .prop_map(|(how, up, spec, services)| FoundSeed {
+        .prop_map(|(how, up, spec, services, url)| FoundSeed {
             how,
             up,
             spec,
             services,
+            url,
         })
 }
 
@@ -293,7 +324,10 @@ pub fn observed(desired: &Desired, seeds: &[FoundSeed]) -> Observed {
                     let wanted = wanted.and_then(|it| it.services.get(&service)).cloned();
                     let definition = match (drift, wanted) {
                         (Drift::Absent, _) | (Drift::Same, None) => continue,
-                        (Drift::Same, Some(wanted)) => Definition::Echo(wanted),
+                        (Drift::Same, Some(wanted)) => {
+                            let written = wanted.resolved(|_| Some(OLD_URL.into()));
+                            Definition::Echo(Arc::new(written))
+                        }
                         (Drift::Unknown, _) => Definition::Unknown,
                         (Drift::Other(other), _) => {
                             let mut spec = service_spec(other);
@@ -318,6 +352,7 @@ pub fn observed(desired: &Desired, seeds: &[FoundSeed]) -> Observed {
                         description: 0,
                         port: None,
                         needs: vec![],
+                        names_url: false,
                     })));
                     it.definition = definition;
                     it.state = STATES[*state];
@@ -331,7 +366,8 @@ pub fn observed(desired: &Desired, seeds: &[FoundSeed]) -> Observed {
                     } else {
                         SandboxState::Stopped
                     },
-                    isolation: Isolation::None,
+                    spec_known: true,
+                    isolation: Some(Isolation::None),
                     keeper_pid: None,
                     supervisor_pid: None,
                     services,
@@ -339,6 +375,26 @@ pub fn observed(desired: &Desired, seeds: &[FoundSeed]) -> Observed {
             }
         };
         observed.sandboxes.insert(name, listing);
+    }
+    let named = desired
+        .services()
+        .flat_map(|(_, spec)| spec.references.values());
+    for reference in named {
+        let at = SANDBOXES
+            .iter()
+            .position(|it| *it == reference.service.sandbox.as_str());
+        let url = match (
+            observed.known(&reference.service.sandbox),
+            seeds[at.unwrap()].url,
+        ) {
+            (None, _) | (_, 0..2) => continue,
+            (_, 2..5) => Url::Known(OLD_URL.into()),
+            (_, 5) => Url::Known("https://new.example".into()),
+            _ => Url::Unknown {
+                reason: "connection refused".into(),
+            },
+        };
+        observed.urls.insert(reference.clone(), url);
     }
     observed
 }

@@ -1,7 +1,7 @@
 //! What good manifests mean.
 
 use gabion::model::{
-    Condition, HumanDuration, Probe, Program, RestartPolicy, ServiceKind, ServiceSpec,
+    Condition, HumanDuration, Probe, Program, Reference, RestartPolicy, ServiceKind, ServiceSpec,
 };
 use secrecy::ExposeSecret;
 
@@ -67,6 +67,114 @@ fn where_services_are_reached_is_put_in_and_implies_a_need() {
         "./site http://127.0.0.1:3000"
     );
     assert_eq!(needs("web/site"), ["api"]);
+}
+
+/// Kinds that differ in which ports have URLs.
+fn with_urls(urls: Urls, kind: &'static str) -> &'static Capabilities {
+    Box::leak(Box::new(Capabilities {
+        kind,
+        urls,
+        settings: &[],
+        exceptions: &[],
+        ..LOCAL
+    }))
+}
+
+fn in_clouds(web: &str, other: &str) -> Loaded {
+    let text = format!(
+        "version: 1
+stack: shop
+sandboxes:
+  web: {{ platform: whole, services: {{ api: {web} }} }}
+  other: {{ platform: single, services: {{ use: {other}, site: {{ cmd: x, ports: [80, 8080] }} }} }}
+  dark: {{ platform: dark, services: {{ api: {{ cmd: x, http_port: 80 }} }} }}
+"
+    );
+    let single = Urls::Ports {
+        least: 1025,
+        reserved: &[3000],
+    };
+    load_files(&[("gabion.yaml", &text)], |request| {
+        let more = [
+            with_urls(Urls::Sandbox, "whole"),
+            with_urls(single, "single"),
+            with_urls(Urls::None("nobody gets in"), "dark"),
+        ];
+        request.platforms.extend(more);
+    })
+}
+
+#[test]
+fn what_only_a_platform_can_tell_stays_a_reference_and_implies_a_need() {
+    let loaded = good(in_clouds(
+        "{ cmd: x, http_port: 80, env: { SELF: '${sandboxes.web.url}' } }",
+        "{ command: 'x ${services.web/api.url}', env: { A: '${services.other/site.url}/a' } }",
+    ));
+    let api = service(&loaded, "web/api");
+    let written: Vec<_> = api.references.iter().collect();
+    let reached = |service: &str, port| Reference {
+        service: service.parse().unwrap(),
+        port,
+    };
+    let (name, own) = ("sandboxes.web.url".to_owned(), reached("web/api", 80));
+    assert_eq!((written, api.needs.len()), (vec![(&name, &own)], 0));
+    let user = service(&loaded, "other/use");
+    assert_eq!(words(&user), "x ${services.web/api.url}");
+    assert_eq!(user.env["A"], "${services.other/site.url}/a");
+    let found: Vec<_> = user.references.into_values().collect();
+    assert_eq!(found, [reached("other/site", 8080), own]);
+    let needs: Vec<_> = user.needs.iter().map(|it| it.target.to_string()).collect();
+    assert_eq!(needs, ["site", "web/api"]);
+}
+
+#[test]
+fn what_will_never_have_a_url_is_refused_where_it_is_named() {
+    let plain = "{ cmd: x, http_port: 80 }";
+    let told = |loaded: &Loaded| -> Vec<String> {
+        let all = loaded.report.diagnostics.iter();
+        all.map(|it| it.message.clone()).collect()
+    };
+    for (web, other, why) in [
+        (
+            plain,
+            "{ cmd: x, env: { A: '${services.dark/api.url}' } }",
+            "nobody gets in",
+        ),
+        (
+            "{ cmd: x, ports: [80] }",
+            "{ cmd: x, args: ['${services.web/api.url}'] }",
+            "has no `http_port`",
+        ),
+        (
+            plain,
+            "{ cmd: x, ports: [80, 3000], env: { A: '${services.other/use.url}' } }",
+            "from 1025 up, but for 3000",
+        ),
+        (
+            plain,
+            "{ cmd: x, ports: [2000], env: { A: '${services.other/use.url}' } }",
+            "cannot be told its own URL",
+        ),
+        (
+            "{ kind: task, cmd: x, http_port: 80 }",
+            "{ cmd: x, args: ['${services.web/api.url}'] }",
+            "is a task",
+        ),
+        (
+            plain,
+            "{ cmd: x, description: '${services.web/api.url}' }",
+            "too late here",
+        ),
+    ] {
+        let loaded = in_clouds(web, other);
+        let all = told(&loaded);
+        assert!(all.iter().any(|it| it.contains(why)), "{why}: {all:?}");
+        let found = &loaded.report.diagnostics[0];
+        assert!(
+            found.code == "M035" && found.location.is_some(),
+            "{found:?}"
+        );
+    }
 }
 
 #[test]

@@ -559,3 +559,30 @@ async fn a_service_of_one_protocol_is_one_of_the_others() {
         401
     );
 }
+
+#[tokio::test]
+async fn sandboxes_that_end_do_not_disturb_who_looks_for_a_service() {
+    let (rig, id) = boxed().await;
+    assert_eq!(add(&rig, &id, "api", json!({})).await.0, 200);
+    let service = only_service(&rig, &id).await;
+    let mut others = Vec::new();
+    for _ in 0..6 {
+        let made = done(&rig, "sandbox.createSandbox", json!({ "base": "openclaw" })).await;
+        others.push(made["id"].as_str().unwrap().to_owned());
+    }
+    let left = std::cell::Cell::new(others.len());
+    let deletes = futures_util::future::join_all(others.iter().map(async |other| {
+        let deleted = format!("sandbox.deleteSandbox?id={other}");
+        done(&rig, &deleted, Value::Null).await;
+        left.set(left.get() - 1);
+    }));
+    let looks = async {
+        while left.get() > 0 {
+            let stop = |id: &str| format!("service.stopService?serviceId={id}");
+            let (status, body) = post(&rig, &stop("nothing"), Value::Null).await;
+            assert_eq!(status, 404, "{body}");
+            done(&rig, &stop(&service), Value::Null).await;
+        }
+    };
+    tokio::join!(deletes, looks);
+}

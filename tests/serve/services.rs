@@ -1,5 +1,6 @@
 //! What becomes of services: protocol page sprites, §3, "Semantics", and of the sprites that they are in.
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::rig::{Rig, Stream, shell};
@@ -45,6 +46,25 @@ async fn only_another_definition_replaces_the_process() {
     assert_eq!(first["state"]["pid"], same["state"]["pid"]);
     let changed = rig.put("box", "web", shell("exec sleep 1001")).await;
     assert_ne!(first["state"]["pid"], changed["state"]["pid"]);
+}
+
+#[tokio::test]
+async fn of_definitions_that_arrive_together_the_one_that_is_told_runs() {
+    let rig = boxed().await;
+    for round in 0..20 {
+        let path = format!("{SERVICES}/web{round}");
+        let watched = format!("{path}?duration=1ms");
+        let all = (0..4).map(|seconds| {
+            let wanted = json!({ "cmd": "/bin/sleep", "args": [format!("{}", 1000 + seconds)] });
+            rig.events("PUT", &watched, wanted)
+        });
+        join_all(all).await;
+        let told = rig.get(&path).await;
+        let live = std::fs::read_to_string(format!("/proc/{}/cmdline", told["state"]["pid"]));
+        let live = live.unwrap();
+        let args: Vec<_> = live.trim_end_matches('\0').split('\0').skip(1).collect();
+        assert_eq!(told["args"], json!(args), "round {round}");
+    }
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ use crate::model::{
     Address, Desired, DesiredSandbox, Observed, SandboxName, SandboxSpec, ServiceAddress,
     ServiceGoal, ServiceSpec,
 };
-pub use seen::{Seen, Stale};
+pub use seen::{Seen, SeenUrl, Stale};
 
 /// The version of the shape that is written, and the only one that is read.
 pub const VERSION: u64 = 1;
@@ -99,6 +99,8 @@ struct FileJson<'a> {
     /// By address, what was there.
     #[schemars(with = "BTreeMap<String, Seen>")]
     observed: BTreeMap<Address, Seen>,
+    /// Where services were reached whose URLs are in the definitions.
+    urls: Vec<SeenUrl>,
 }
 
 /// A plan file that was read, and not compared with the world yet.
@@ -114,6 +116,8 @@ pub struct PlanFile {
     changed_secrets: BTreeMap<Address, BTreeSet<String>>,
     unwanted: BTreeMap<Address, Unwanted>,
     observed: BTreeMap<Address, Seen>,
+    #[serde(default)]
+    urls: Vec<SeenUrl>,
 }
 
 /// How a sandbox or service is not wanted as it is.
@@ -213,6 +217,7 @@ pub fn save(plan: &Plan, desired: &Desired, observed: &Observed) -> String {
         changed_secrets,
         unwanted: unwanted(plan, desired, observed),
         observed: seen::see(observed),
+        urls: seen::see_urls(observed),
     };
     let mut text = serde_json::to_string_pretty(&shape).unwrap_or_default();
     text.push('\n');

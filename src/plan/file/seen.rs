@@ -10,7 +10,9 @@ use sha2::{Digest, Sha256};
 
 use super::super::world::at_rest_if;
 use super::{Definitions, PlanFile, without_digests};
-use crate::model::{Address, Listing, Observed, ObservedService, SandboxState, ServiceAddress};
+use crate::model::{
+    Address, Listing, Observed, ObservedService, SandboxState, ServiceAddress, Url,
+};
 
 /// What was found at one address: as much as a plan depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -22,6 +24,18 @@ pub struct Seen {
     pub stale: bool,
     /// SHA-256 over address, state and definition, in hexadecimal. Secrets are in it by name only.
     pub fingerprint: String,
+}
+
+/// Where a service was reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SeenUrl {
+    /// The service.
+    #[schemars(with = "String")]
+    pub service: ServiceAddress,
+    /// Its port.
+    pub port: u16,
+    /// Its URL.
+    pub url: String,
 }
 
 /// An address that is not as it was when the plan was made.
@@ -79,6 +93,19 @@ pub(super) fn see(observed: &Observed) -> BTreeMap<Address, Seen> {
     seen
 }
 
+/// Every URL observed, in order of service and port.
+pub(super) fn see_urls(observed: &Observed) -> Vec<SeenUrl> {
+    let known = observed.urls.iter().filter_map(|(reference, url)| {
+        let Url::Known(url) = url else { return None };
+        Some(SeenUrl {
+            service: reference.service.clone(),
+            port: reference.port,
+            url: url.clone(),
+        })
+    });
+    known.collect()
+}
+
 /// The names in `wanted` whose digest is not the one found at `address`.
 pub(super) fn changed_secrets<'a>(
     observed: &Observed,
@@ -133,7 +160,24 @@ impl PlanFile {
                 stale.push(Stale { address, how });
             }
         }
+        stale.extend(self.stale_urls(observed));
         stale
+    }
+
+    /// The services that are not reached where they were.
+    fn stale_urls(&self, observed: &Observed) -> Vec<Stale> {
+        let now = see_urls(observed);
+        let moved = |url: &&SeenUrl| !now.contains(url);
+        let moved = self.urls.iter().filter(moved).map(|then| {
+            let same = |it: &&SeenUrl| (&it.service, it.port) == (&then.service, then.port);
+            let now = now.iter().find(same);
+            let now = now.map_or_else(|| "is not now".to_owned(), |it| format!("is at {}", it.url));
+            Stale {
+                address: then.service.clone().into(),
+                how: format!("was reached at {}, {now}", then.url.escape_debug()),
+            }
+        });
+        moved.collect()
     }
 
     /// A secret that differs from the one in use now and did not before, or the other way round.

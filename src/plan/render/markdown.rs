@@ -117,12 +117,17 @@ fn difference(change: &Change) -> Vec<String> {
             lines.push(format!("- {field}: {old}"));
         }
         if change.new != Value::Null {
-            lines.push(format!("+ {field}: {new}"));
+            let note = if change.known_after_apply {
+                value::KNOWN_AFTER_APPLY
+            } else {
+                ""
+            };
+            lines.push(format!("+ {field}: {new}{note}"));
         }
         return lines;
     }
     let mut lines = vec![format!("@@ {field} @@")];
-    for line in value::difference(&change.old, &change.new, WIDTH) {
+    for line in value::change(change, WIDTH) {
         let text: String = line.iter().map(|(_, text)| text.as_str()).collect();
         let has = |tone| line.iter().any(|(it, _)| *it == tone);
         let text = text.trim_start_matches(['+', '-', '→']).trim_start();

@@ -348,7 +348,7 @@ impl Page<'_> {
             return;
         }
         let room = |column: usize| self.style.width.saturating_sub(column).max(20);
-        let mut lines = value::difference(&change.old, &change.new, room(column));
+        let mut lines = value::change(change, room(column));
         let mut indent = indent;
         if lines.len() > 1 && column > indent {
             // The key has its own line, and the value all the room below it.
@@ -358,7 +358,7 @@ impl Page<'_> {
             indent += 2;
             self.out.push('\n');
             self.out.push_str(&" ".repeat(indent));
-            lines = value::difference(&change.old, &change.new, room(indent));
+            lines = value::change(change, room(indent));
         }
         for (number, line) in lines.iter().enumerate() {
             if number > 0 {

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::super::Change;
 use serde_json::Value;
 use similar::{ChangeTag, TextDiff, capture_diff_slices};
 
@@ -86,6 +87,25 @@ pub(super) fn cut(text: &str, width: usize) -> String {
     let (head, tail) = (room - room / 3, room / 3);
     let end: String = text.chars().skip(length - tail).collect();
     format!("{}…{end}", text.chars().take(head).collect::<String>())
+}
+
+/// What is said of a value that names a URL that there is not yet.
+pub(super) const KNOWN_AFTER_APPLY: &str = " (known after apply)";
+
+/// The lines that show one change, each at most about `width` columns.
+pub(super) fn change(change: &Change, width: usize) -> Vec<Line> {
+    if !change.known_after_apply {
+        return difference(&change.old, &change.new, width);
+    }
+    let width = width.saturating_sub(KNOWN_AFTER_APPLY.len()).max(20);
+    let mut lines = match change.old {
+        Value::Null => vec![vec![(Tone::New, cut(&short(&change.new), width))]],
+        _ => difference(&change.old, &change.new, width),
+    };
+    if let Some(last) = lines.last_mut() {
+        last.push((Tone::Dim, KNOWN_AFTER_APPLY.to_owned()));
+    }
+    lines
 }
 
 /// The lines that show one difference, each at most about `width` columns.

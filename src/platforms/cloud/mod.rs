@@ -4,7 +4,9 @@
 //! In: a platform entry of the manifest and environment variables. Out: an [`http::Client`], and
 //! texts that platforms keep for us.
 
+pub mod environment;
 pub mod http;
 pub mod mark;
 pub mod settings;
 pub mod supply;
+pub mod transfer;

@@ -13,12 +13,12 @@ use super::plane::Plane;
 use super::wire::{Pass, Record, Stage};
 use super::{Access, Iris, Known};
 use crate::model::{
-    Checkpoint, Forked, Restored, SandboxName, SandboxSpec, Secrets, ServiceAddress, ServiceSpec,
-    show_duration,
+    Checkpoint, DesiredSandbox, Forked, Restored, SandboxName, SandboxSpec, Secrets,
+    ServiceAddress, ServiceName, ServiceSpec, show_duration,
 };
 use crate::platforms::cloud::http::{BaseUrl, Client, Endpoint};
 use crate::platforms::cloud::mark::Owner;
-use crate::platforms::{Act, ForkOptions, PlatformError, Progress, Result, Streams};
+use crate::platforms::{Act, Described, ForkOptions, PlatformError, Progress, Result, Streams};
 
 /// The pauses between two looks at a sandbox: from the first on, up to the second.
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
@@ -108,8 +108,43 @@ impl Iris {
             }
             Err(error) => return Err(error.into()),
         };
+        if let Some(first) = self
+            .rival(gateway, sandbox, &name, &made.sandbox.id)
+            .await?
+        {
+            gateway.delete(&made.sandbox.id).await?;
+            return Ok(first);
+        }
         let plane = self.plane_of(&made.sandbox, Some(&made.pass))?;
         Ok(self.found(sandbox, &made.sandbox.id, &plane))
+    }
+
+    /// What is to be used instead of what was made: an apply that was killed, or one on another machine, may
+    /// have asked for one at the same time. That is one that is marked already, or has the smaller id.
+    async fn rival(
+        &self,
+        gateway: &Gateway,
+        sandbox: &SandboxName,
+        name: &str,
+        made: &str,
+    ) -> Result<Option<Arc<Known>>> {
+        let listed = gateway.list().await?.into_iter();
+        let same = listed.filter(|it| it.name == name && it.id != made);
+        for record in same.filter(|it| it.stage() == Stage::Running) {
+            let plane = self.plane_of(&record, None)?;
+            let rivals = match plane.value::<Document>(document::KEY).await {
+                Ok(Some(document)) => document.owner == self.owner(sandbox),
+                Ok(None) if record.id.as_str() < made => {
+                    plane.services().await.is_ok_and(|all| all.is_empty())
+                }
+                // What cannot be read is not taken.
+                Ok(None) | Err(_) => false,
+            };
+            if rivals {
+                return Ok(Some(self.found(sandbox, &record.id, &plane)));
+            }
+        }
+        Ok(None)
     }
 
     /// A sandbox of this name that nothing was done with yet. One that is in use is an error.
@@ -173,12 +208,14 @@ impl Iris {
 
     /// Makes sure that a sandbox which could not be asked before is ours.
     async fn check_owner(&self, sandbox: &SandboxName, known: &Known) -> Result<()> {
-        match known.read().await? {
-            Some(document) if document.owner == self.owner(sandbox) => Ok(()),
-            _ => {
-                let text = format!("sandbox {} does not carry the mark of this stack", known.id);
-                Err(PlatformError::new(text))
-            }
+        let owner = known.marked().await?.owner;
+        match owner == self.owner(sandbox) {
+            true => Ok(()),
+            false => Err(PlatformError::new(format!(
+                "sandbox {} belongs to {}",
+                known.id,
+                owner.label()
+            ))),
         }
     }
 
@@ -228,7 +265,11 @@ impl Act for Iris {
         match &self.access {
             Access::Gateway(gateway) => {
                 if gateway.show(&known.id).await?.is_some() {
-                    self.resume(sandbox).await?;
+                    let known = self.resume(sandbox).await?;
+                    // That could not be known while it was suspended.
+                    if known.marked().await?.spec.protect {
+                        return Err(PlatformError::new("it is protected and would be deleted"));
+                    }
                     gateway.delete(&known.id).await?;
                 }
             }
@@ -244,6 +285,17 @@ impl Act for Iris {
         }
         self.known().remove(sandbox);
         Ok(())
+    }
+
+    async fn adopt(
+        &self,
+        found: &Described,
+        sandbox: &SandboxName,
+        wanted: &DesiredSandbox,
+        _restart: bool,
+    ) -> Result<Vec<ServiceName>> {
+        self.take_in(found, sandbox, wanted).await?;
+        Ok(Vec::new())
     }
 
     async fn upsert_service(
@@ -332,10 +384,11 @@ impl Act for Iris {
                 "iris forks a sandbox as it is now, with what runs in it",
             ));
         }
+        if self.find(fork).await?.is_some() {
+            return Err(PlatformError::taken(fork));
+        }
         let known = self.get(source).await?;
-        let mut document = known.read().await?.ok_or_else(|| {
-            PlatformError::new(format!("`{source}` does not carry the mark of this stack"))
-        })?;
+        let mut document = known.marked().await?;
         let name = format!("{}-{fork}", self.stack);
         let made = self.gateway()?.fork(&known.id, &name).await?;
         let plane = self.plane_of(&made.sandbox, Some(&made.pass))?;
@@ -345,6 +398,14 @@ impl Act for Iris {
         document.spec.name = None;
         plane.set_value(document::KEY, &document).await?;
         self.tell_fork(&forked, &document).await
+    }
+
+    async fn pause(&self, sandbox: &SandboxName) -> Result<()> {
+        self.stop_sandbox(sandbox).await
+    }
+
+    async fn resume(&self, sandbox: &SandboxName) -> Result<()> {
+        Iris::resume(self, sandbox).await.map(drop)
     }
 
     async fn write_file(

@@ -1,9 +1,9 @@
 //! What iris can honour.
 
 use Scope::{Sandbox, Service};
-use Support::{Supplied, Unsupported};
+use Support::{Fixed, Supplied, Unsupported};
 
-use crate::model::{Capabilities, Scope, Support};
+use crate::model::{Capabilities, Scope, Support, Urls};
 
 const MACHINE: &str = "a sandbox is a machine of its own";
 const SIZE: &str = "its sandboxes are all alike";
@@ -11,6 +11,7 @@ const NO_FIELD: &str = "its services have no such field";
 
 /// Fields that are not simply handed over.
 const EXCEPTIONS: &[(Scope, &str, Support, &str)] = &[
+    (Sandbox, "name", Fixed, "nothing renames a sandbox there"),
     (Sandbox, "description", Supplied, "kept in its store"),
     (Sandbox, "topics", Supplied, "kept in its store"),
     (Sandbox, "base", Unsupported, SIZE),
@@ -144,7 +145,9 @@ pub fn capabilities() -> &'static Capabilities {
         kind: "iris",
         summary: "machines on iris, whose services its supervisor runs",
         shared_network: false,
+        urls: Urls::None("its ports are not reached from outside"),
         settings: SETTINGS,
         exceptions: EXCEPTIONS,
+        demands: &[],
     }
 }

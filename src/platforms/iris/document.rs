@@ -33,6 +33,9 @@ pub(super) struct Entry {
     /// The [`rev`] that was started last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<String>,
+    /// Which run of a task began last: its exit code is kept by this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
     /// How a task ended, with the [`rev`] that did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<(String, Exit)>,
@@ -45,8 +48,28 @@ impl Entry {
             spec: spec.clone(),
             goal: ServiceGoal::Stopped,
             started: None,
+            run: None,
             exit: None,
         }
+    }
+
+    /// Notes that it is started.
+    pub fn start(&mut self, spec: &ServiceSpec) {
+        self.goal = ServiceGoal::Running;
+        self.started = Some(rev(spec));
+    }
+
+    /// Notes that a task is started, and returns which run that is, and whether it has begun before: one
+    /// whose end nobody has noted is gone on with, so that it is not run twice.
+    pub fn run(&mut self, spec: &ServiceSpec, new: String) -> (String, bool) {
+        let open = self.started == Some(rev(spec)) && self.exit.is_none();
+        let begun = self.run.take().filter(|_| open);
+        let goes_on = begun.is_some();
+        let run = begun.unwrap_or(new);
+        self.start(spec);
+        self.run = Some(run.clone());
+        self.exit = None;
+        (run, goes_on)
     }
 }
 

@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use secrecy::ExposeSecret;
-use serde_json::{Value, json};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use serde_json::json;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
 use super::document::{self, Document};
@@ -16,6 +15,8 @@ use crate::model::{
     Checkpoint, Forked, Program, Restored, SandboxName, Secrets, ServiceAddress, ServiceName,
     ServiceSpec,
 };
+use crate::platforms::cloud::environment::exposed;
+use crate::platforms::cloud::transfer::{collect, deliver};
 use crate::platforms::{
     InventoryEntry, InventoryQuery, LogLine, LogQuery, LogStream, Observe, PlatformError, Result,
     Streams,
@@ -40,7 +41,7 @@ impl Iris {
         asked.extend(
             query
                 .stream
-                .map(|stream| ("stream", word(stream).to_owned())),
+                .map(|stream| ("stream", stream.word().to_owned())),
         );
         let mut lines = known.plane.logs(&service.service, &asked).await?;
         let (sender, receiver) = mpsc::channel(256);
@@ -55,12 +56,7 @@ impl Iris {
     }
 
     pub(super) async fn list_all(&self, query: &InventoryQuery) -> Result<Vec<InventoryEntry>> {
-        if query.actor.is_some() {
-            return Err(self.cannot("list what belongs to others"));
-        }
-        if query.catalogue {
-            return Err(self.cannot("show a catalogue"));
-        }
+        self.only_own(query)?;
         let Access::Gateway(gateway) = &self.access else {
             return Err(self.cannot("list sandboxes without its gateway"));
         };
@@ -102,11 +98,7 @@ impl Iris {
             .plane
             .read_file(&absolute(path)?)
             .await?;
-        let written = async {
-            to.write_all(&bytes).await?;
-            to.flush().await
-        };
-        written.await.map_err(failed)
+        deliver(to, &bytes).await
     }
 
     pub(super) async fn upload(
@@ -117,7 +109,7 @@ impl Iris {
         mode: u32,
     ) -> Result<()> {
         let path = absolute(path)?;
-        let bytes = Bytes::from(all(from, "a file").await?);
+        let bytes = Bytes::from(collect(from, LARGEST, "a file").await?);
         let known = self.get(sandbox).await?;
         Ok(known.plane.write_file(&path, &bytes, mode).await?)
     }
@@ -237,26 +229,10 @@ fn checkpoint(it: super::wire::Checkpoint) -> Checkpoint {
     }
 }
 
-fn word(stream: LogStream) -> &'static str {
-    match stream {
-        LogStream::Stdout => "stdout",
-        LogStream::Stderr => "stderr",
-    }
-}
-
-/// Reads `2026-01-05T10:30:00.123Z [stdout] text`; anything else is text of now.
-fn log_line(line: &str) -> LogLine {
-    let read = || {
-        let (at, rest) = line.split_once(' ')?;
-        let at = at.parse().ok()?;
-        let (stream, text) = match rest.strip_prefix("[stdout] ") {
-            Some(text) => (LogStream::Stdout, text),
-            None => (LogStream::Stderr, rest.strip_prefix("[stderr] ")?),
-        };
-        let text = text.to_owned();
-        Some(LogLine { at, stream, text })
-    };
-    read().unwrap_or_else(|| LogLine {
+/// A line of a log; anything that is none is text of now.
+/// A line as it is served; one without a time has that of its arrival.
+pub(super) fn log_line(line: &str) -> LogLine {
+    LogLine::parse(line.as_bytes()).unwrap_or_else(|| LogLine {
         at: Timestamp::now(),
         stream: LogStream::Stdout,
         text: line.to_owned(),
@@ -272,23 +248,6 @@ fn absolute(path: &str) -> Result<String> {
     }
 }
 
-fn failed(error: std::io::Error) -> PlatformError {
-    PlatformError::new(error.to_string())
-}
-
-/// All that there is to read, if that is not too much.
-async fn all(from: &mut (dyn AsyncRead + Send + Unpin), what: &str) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let mut from = from.take(LARGEST + 1);
-    from.read_to_end(&mut bytes).await.map_err(failed)?;
-    match bytes.len() as u64 > LARGEST {
-        true => Err(PlatformError::new(format!(
-            "iris takes at most 1 MiB for {what}"
-        ))),
-        false => Ok(bytes),
-    }
-}
-
 /// Runs a command with the environment of `around`. Its input is sent before it begins, and its output
 /// comes when it has ended: the protocol has no streams.
 async fn run(
@@ -298,15 +257,9 @@ async fn run(
     secrets: &Secrets,
     mut streams: Streams,
 ) -> Result<i32> {
-    let env = secrets.expand_env(around);
-    let env = env.map_err(|missing| PlatformError::new(missing.to_string()))?;
-    let env: serde_json::Map<String, Value> = env
-        .iter()
-        .map(|(name, value)| (name.clone(), value.expose_secret().into()))
-        .collect();
     let mut body = json!({
         "cmd": argv,
-        "env": env,
+        "env": exposed(&secrets.expand_env(around)?),
         "timeout_ms": u64::try_from(COMMAND.as_millis()).unwrap_or(u64::MAX),
     });
     if let Some(dir) = &around.working_dir {
@@ -314,7 +267,7 @@ async fn run(
     }
     // Nobody would know when a terminal has said all.
     if streams.terminal.is_none() {
-        let input = all(&mut streams.stdin, "the input of a command").await?;
+        let input = collect(&mut streams.stdin, LARGEST, "the input of a command").await?;
         body["stdin"] = String::from_utf8_lossy(&input).into();
     }
     let ran = known.plane.exec(&body, COMMAND).await?;
@@ -322,18 +275,15 @@ async fn run(
 }
 
 async fn write_out(ran: Ran, streams: &mut Streams) -> Result<i32> {
-    let written = async {
-        streams.stdout.write_all(ran.stdout.as_bytes()).await?;
-        streams.stdout.flush().await?;
-        streams.stderr.write_all(ran.stderr.as_bytes()).await?;
-        if ran.truncated {
-            streams
-                .stderr
-                .write_all(b"(the output was cut off)\n")
-                .await?;
-        }
-        streams.stderr.flush().await
-    };
-    written.await.map_err(failed)?;
+    streams
+        .pass_on(LogStream::Stdout, ran.stdout.as_bytes())
+        .await?;
+    streams
+        .pass_on(LogStream::Stderr, ran.stderr.as_bytes())
+        .await?;
+    if ran.truncated {
+        let told = b"(the output was cut off)\n";
+        streams.pass_on(LogStream::Stderr, told).await?;
+    }
     Ok(ran.exit_code)
 }

@@ -10,6 +10,7 @@
 
 mod act;
 mod capabilities;
+mod describe;
 mod document;
 mod extras;
 mod gateway;
@@ -75,11 +76,19 @@ impl Known {
         Ok(self.plane.value(document::KEY).await?)
     }
 
-    /// Changes the document of a sandbox that is ours.
+    /// The document of a sandbox that is ours.
+    async fn marked(&self) -> Result<Document> {
+        let missing = || {
+            let text = format!("sandbox {} does not carry the mark of this stack", self.id);
+            PlatformError::new(text)
+        };
+        self.read().await?.ok_or_else(missing)
+    }
+
+    /// Changes it.
     async fn change(&self, change: impl FnOnce(&mut Document)) -> Result<()> {
         let _one_at_a_time = self.document.lock().await;
-        let missing = || PlatformError::new("it does not carry the mark of this stack any more");
-        let before = self.read().await?.ok_or_else(missing)?;
+        let before = self.marked().await?;
         let mut after = before.clone();
         change(&mut after);
         if after != before {
@@ -156,9 +165,8 @@ impl Iris {
 
     /// As [`Iris::find`]; that there is none is an error.
     async fn get(&self, sandbox: &SandboxName) -> Result<Arc<Known>> {
-        self.find(sandbox).await?.ok_or_else(|| {
-            PlatformError::new(format!("there is no sandbox `{sandbox}`"))
-                .hint("gabion apply makes it")
-        })
+        self.find(sandbox)
+            .await?
+            .ok_or_else(|| PlatformError::no_sandbox(sandbox))
     }
 }

@@ -9,102 +9,77 @@ use tokio::io::AsyncWrite;
 use tokio::sync::mpsc;
 
 use super::document::{self, Document, Entry, rev};
+use super::plane::Plane;
 use super::services::lay_over;
 use super::wire::{Record, Service, Stage};
 use super::{Access, Iris, Known};
 use crate::model::{
-    Capabilities, Checkpoint, Isolation, Listing, ObservedSandbox, ObservedService, SandboxName,
-    SandboxSpec, SandboxState, ServiceAddress, ServiceGoal, ServiceKind, ServiceName, ServiceState,
+    Capabilities, Checkpoint, Listing, ObservedSandbox, ObservedService, SandboxName, SandboxSpec,
+    SandboxState, ServiceAddress, ServiceGoal, ServiceKind, ServiceName, ServiceState,
 };
-use crate::platforms::cloud::mark::Owner;
 use crate::platforms::{
-    InventoryEntry, InventoryQuery, LogLine, LogQuery, Observe, PlatformError, Result,
+    Described, InventoryEntry, InventoryQuery, LogLine, LogQuery, Observe, Result,
 };
 
 /// A sandbox of the stack.
 pub(super) struct Ours {
     known: Arc<Known>,
-    /// `None`: it cannot be read now, and may be ours by its name only.
+    /// `None`: it is suspended, and ours by its name only.
     document: Option<Document>,
-    state: SandboxState,
 }
+
+/// A sandbox of the stack, by its name in the manifest, or why it cannot be read.
+type Found = (SandboxName, Result<Ours>);
 
 impl Iris {
     /// Finds the sandboxes of the stack, with what could be read of each.
-    pub(super) async fn look(&self) -> Result<Vec<(SandboxName, Result<Ours>)>> {
-        let found = match &self.access {
+    pub(super) async fn look(&self) -> Result<Vec<Found>> {
+        match &self.access {
             Access::Direct(plane) => {
-                let document: Option<Document> = plane.value(document::KEY).await?;
-                let owner = document.as_ref().map(|it| it.owner.clone());
-                let ours = owner.filter(|owner| owner.stack == self.stack);
-                let read = |owner: Owner| {
-                    let read = (String::new(), plane.clone(), document);
-                    (owner.sandbox, Ok(read), SandboxState::Running)
-                };
-                ours.map(read).into_iter().collect()
+                let document = plane.value(document::KEY).await?;
+                Ok(self.ours("", plane, document).into_iter().collect())
             }
             Access::Gateway(gateway) => {
                 let listed = gateway.list().await?;
-                let read = join_all(listed.into_iter().map(|record| self.read(record))).await;
-                read.into_iter().flatten().collect::<Vec<_>>()
+                let read = join_all(listed.iter().map(|record| self.read(record))).await;
+                Ok(read.into_iter().flatten().collect())
             }
-        };
-        let mut ours = Vec::new();
-        for (name, read, state) in found {
-            let read = read.map(|(id, plane, document)| Ours {
-                known: self.found(&name, &id, &plane),
-                document,
-                state,
-            });
-            ours.push((name, read));
         }
-        Ok(ours)
+    }
+
+    /// A sandbox whose document says that it is ours.
+    fn ours(&self, id: &str, plane: &Arc<Plane>, document: Option<Document>) -> Option<Found> {
+        let name = match &document.as_ref()?.owner {
+            owner if owner.stack == self.stack => owner.sandbox.clone(),
+            _ => return None,
+        };
+        let known = self.found(&name, id, plane);
+        Some((name, Ok(Ours { known, document })))
     }
 
     /// What one sandbox says of itself; `None` if it is not ours.
-    async fn read(
-        &self,
-        record: Record,
-    ) -> Option<(
-        SandboxName,
-        Result<(String, Arc<super::Plane>, Option<Document>)>,
-        SandboxState,
-    )> {
+    async fn read(&self, record: &Record) -> Option<Found> {
+        // Where it cannot be asked its name has to do; what is done to it asks again.
         let by_name = || {
             let rest = record.name.strip_prefix(self.stack.as_str())?;
             SandboxName::new(rest.strip_prefix('-')?).ok()
         };
-        let plane = self.plane_of(&record, None);
+        let plane = match self.plane_of(record, None) {
+            Ok(plane) => plane,
+            Err(error) => return Some((by_name()?, Err(error))),
+        };
         match record.stage() {
             Stage::Terminated => None,
-            // Whoever is suspended cannot be asked whose it is.
             Stage::Suspended => {
-                let plane = plane.ok()?;
-                Some((
-                    by_name()?,
-                    Ok((record.id, plane, None)),
-                    SandboxState::Stopped,
-                ))
+                let name = by_name()?;
+                let known = self.found(&name, &record.id, &plane);
+                let document = None;
+                Some((name, Ok(Ours { known, document })))
             }
             Stage::Creating | Stage::Running | Stage::Unknown => {
-                let asked = match &plane {
-                    Ok(plane) => plane
-                        .value(document::KEY)
-                        .await
-                        .map_err(PlatformError::from),
-                    Err(error) => Err(error.clone()),
-                };
-                match (asked, plane) {
-                    (Ok(Some(document)), Ok(plane)) => {
-                        let document: Document = document;
-                        let Owner { stack, sandbox } = document.owner.clone();
-                        let ours = (record.id, plane, Some(document));
-                        (stack == self.stack).then_some((sandbox, Ok(ours), SandboxState::Running))
-                    }
-                    (Ok(None), _) => None,
-                    (Err(error), _) | (_, Err(error)) => {
-                        Some((by_name()?, Err(error), SandboxState::Running))
-                    }
+                match plane.value(document::KEY).await {
+                    Ok(document) => self.ours(&record.id, &plane, document),
+                    Err(error) => Some((by_name()?, Err(error.into()))),
                 }
             }
         }
@@ -113,11 +88,11 @@ impl Iris {
     async fn listing(&self, ours: Ours) -> Listing {
         let Some(document) = ours.document else {
             // It is told whose it is once it goes on, before anything is done to it.
-            return Listing::Known(self.sandbox(
-                SandboxSpec::default(),
-                ours.state,
-                BTreeMap::new(),
-            ));
+            let (spec, stopped) = (SandboxSpec::default(), SandboxState::Stopped);
+            return Listing::Known(ObservedSandbox {
+                spec_known: false,
+                ..self.sandbox(spec, stopped, BTreeMap::new())
+            });
         };
         let services = match ours.known.plane.services().await {
             Ok(services) => services,
@@ -134,7 +109,7 @@ impl Iris {
             Some((name.clone(), observed(entry, live)))
         });
         let services = services.collect();
-        Listing::Known(self.sandbox(document.spec, ours.state, services))
+        Listing::Known(self.sandbox(document.spec, SandboxState::Running, services))
     }
 
     fn sandbox(
@@ -147,7 +122,8 @@ impl Iris {
         ObservedSandbox {
             spec: Arc::new(spec),
             state,
-            isolation: Isolation::Strict,
+            spec_known: true,
+            isolation: None,
             keeper_pid: None,
             supervisor_pid: None,
             services,
@@ -233,6 +209,10 @@ impl Observe for Iris {
 
     async fn checkpoints(&self, sandbox: &SandboxName) -> Result<Vec<Checkpoint>> {
         self.list_checkpoints(sandbox).await
+    }
+
+    async fn describe(&self, sandbox: Option<&str>) -> Result<Vec<Described>> {
+        self.describe_all(sandbox).await
     }
 
     async fn inventory(&self, query: &InventoryQuery) -> Result<Vec<InventoryEntry>> {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::document::{Entry, rev};
+use super::extras::log_line;
 use super::wire::Service;
 use super::{Iris, Known};
 use crate::event::Failure;
@@ -16,9 +17,10 @@ use crate::model::{
     Condition, Exit, Health, NeedTarget, Probe, Program, Secrets, ServiceAddress, ServiceGoal,
     ServiceKind, ServiceSpec, show_duration,
 };
+use crate::platforms::cloud::environment::exposed;
 use crate::platforms::cloud::supply::probe::{NOT_READY, Surroundings};
 use crate::platforms::cloud::supply::{Asked, Inside, ready, task};
-use crate::platforms::{PlatformError, Progress, Result};
+use crate::platforms::{LogLine, PlatformError, Progress, Result};
 
 /// The pauses between two looks at a service: from the first on, up to the second.
 const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
@@ -28,17 +30,6 @@ const SLICE: u64 = 5;
 
 /// How many lines a failed start shows.
 const TAIL: usize = 10;
-
-/// The argument vector of a program; lines are the shell's.
-pub(super) fn argv(program: &Program) -> Vec<String> {
-    match program {
-        Program::Shell { command } => ["/bin/sh", "-c", command].map(str::to_owned).to_vec(),
-        Program::Exec { cmd, args } => {
-            let args = args.iter().cloned();
-            std::iter::once(cmd.clone()).chain(args).collect()
-        }
-    }
-}
 
 /// The port that the platform itself asks at, where that is all there is to a health check.
 fn health_port(spec: &ServiceSpec) -> Option<u16> {
@@ -53,12 +44,6 @@ fn health_port(spec: &ServiceSpec) -> Option<u16> {
 
 /// A definition as it is stored there (protocol page iris, §4.2).
 fn definition(spec: &ServiceSpec, argv: &[String], secrets: &Secrets) -> Result<Value> {
-    let env = secrets.expand_env(spec);
-    let env = env.map_err(|missing| PlatformError::new(missing.to_string()))?;
-    let env: serde_json::Map<String, Value> = env
-        .iter()
-        .map(|(name, value)| (name.clone(), value.expose_secret().into()))
-        .collect();
     let needs = spec
         .needs
         .iter()
@@ -72,7 +57,7 @@ fn definition(spec: &ServiceSpec, argv: &[String], secrets: &Secrets) -> Result<
     let mut body = json!({
         "cmd": argv.first(),
         "args": argv.get(1..).unwrap_or_default(),
-        "env": env,
+        "env": exposed(&secrets.expand_env(spec)?),
         "needs": needs,
         "container": spec.container,
     });
@@ -102,7 +87,7 @@ pub(super) fn lay_over(spec: &ServiceSpec, live: &Service) -> ServiceSpec {
         && let Some(cmd) = live.cmd.as_ref().filter(|cmd| !cmd.is_empty())
     {
         let mut there = vec![cmd.clone()];
-        let ours = argv(&spec.program);
+        let ours = spec.program.argv();
         there.extend(live.args.clone().unwrap_or_else(|| ours[1..].to_vec()));
         if there != ours {
             let args = there.split_off(1);
@@ -138,15 +123,11 @@ impl Iris {
     ) -> Result<()> {
         let known = self.get(&service.sandbox).await?;
         let name = &service.service;
-        let body = definition(spec, &argv(&spec.program), secrets)?;
-        let foreign =
-            || PlatformError::new(format!("`{service}` is there, and is not of this stack"));
-        let document = known
-            .read()
-            .await?
-            .unwrap_or_else(|| unreachable_document(self, service));
-        if !document.services.contains_key(name) && known.plane.service(name).await?.is_some() {
-            return Err(foreign());
+        let body = definition(spec, &spec.program.argv(), secrets)?;
+        let is_ours = known.marked().await?.services.contains_key(name);
+        if !is_ours && known.plane.service(name).await?.is_some() {
+            let text = format!("`{service}` is there, and is not of this stack");
+            return Err(PlatformError::new(text).hint("give one of the two another name"));
         }
         // Noted first: what is there without a note is somebody else's.
         known
@@ -205,10 +186,7 @@ impl Iris {
         let Some(known) = self.find(&service.sandbox).await? else {
             return Ok(());
         };
-        let ours = known
-            .read()
-            .await?
-            .unwrap_or_else(|| unreachable_document(self, service));
+        let ours = known.marked().await?;
         if !ours.services.contains_key(&service.service) {
             return Ok(());
         }
@@ -218,18 +196,6 @@ impl Iris {
         known
             .change(|document| drop(document.services.remove(&service.service)))
             .await
-    }
-}
-
-/// Stands for a document that somebody has removed: nothing in the sandbox is ours then.
-fn unreachable_document(iris: &Iris, service: &ServiceAddress) -> super::Document {
-    super::Document {
-        owner: crate::platforms::cloud::mark::Owner {
-            stack: iris.stack.clone(),
-            sandbox: service.sandbox.clone(),
-        },
-        spec: Default::default(),
-        services: Default::default(),
     }
 }
 
@@ -244,15 +210,14 @@ impl Started<'_> {
     /// Starts a service and returns once it is ready.
     async fn come_up(&self, spec: &ServiceSpec, progress: &dyn Progress) -> Result<()> {
         let name = &self.service.service;
-        self.note(spec).await?;
+        self.note(spec, |entry| entry.start(spec)).await?;
         self.known.plane.start(name).await?;
         self.settled().await?;
         progress.executed();
         match &spec.health {
             Some(health) if health_port(spec).is_none() => {
-                let env = self.secrets.expand_env(spec);
                 let around = Surroundings {
-                    env: env.map_err(|missing| PlatformError::new(missing.to_string()))?,
+                    env: self.secrets.expand_env(spec)?,
                     dir: spec
                         .working_dir
                         .as_ref()
@@ -264,12 +229,12 @@ impl Started<'_> {
         }
     }
 
-    async fn note(&self, spec: &ServiceSpec) -> Result<()> {
+    /// Changes what is known of the service.
+    async fn note(&self, spec: &ServiceSpec, note: impl FnOnce(&mut Entry)) -> Result<()> {
+        let name = self.service.service.clone();
         let note = |document: &mut super::Document| {
-            let entry = document.services.entry(self.service.service.clone());
-            let entry = entry.or_insert_with(|| Entry::new(spec));
-            entry.goal = ServiceGoal::Running;
-            entry.started = Some(rev(spec));
+            let entry = document.services.entry(name);
+            note(entry.or_insert_with(|| Entry::new(spec)));
         };
         self.known.change(note).await
     }
@@ -298,15 +263,19 @@ impl Started<'_> {
     async fn complete(&self, spec: &ServiceSpec, progress: &dyn Progress) -> Result<()> {
         let name = &self.service.service;
         let began = Instant::now();
-        let run = format!("{:x}", Timestamp::now().as_nanosecond());
+        let new = format!("{:x}", Timestamp::now().as_nanosecond());
+        let (mut run, mut goes_on) = (String::new(), false);
+        self.note(spec, |entry| (run, goes_on) = entry.run(spec, new))
+            .await?;
         let file = task::exit_file(name, &run);
         let body = definition(
             spec,
-            &task::argv(&file, Some(&argv(&spec.program))),
+            &task::argv(&file, Some(&spec.program.argv())),
             self.secrets,
         )?;
-        self.note(spec).await?;
-        self.known.plane.stop(name).await?;
+        if !goes_on {
+            self.known.plane.stop(name).await?;
+        }
         self.known.plane.put(name, &body).await?;
         self.known.plane.start(name).await?;
         progress.executed();
@@ -317,7 +286,13 @@ impl Started<'_> {
                     Ok(code) => break code,
                     Err(_) => return Err(PlatformError::new("ended without an exit code")),
                 },
-                Asked::Ran(NOT_READY, _) => self.alive().await?,
+                Asked::Ran(NOT_READY, said) if task::has_begun(&said) => self.alive().await?,
+                Asked::Ran(NOT_READY, _) => {
+                    // The process of an earlier run: an apply was cut off before it stopped that.
+                    self.alive().await?;
+                    self.known.plane.stop(name).await?;
+                    self.known.plane.start(name).await?;
+                }
                 Asked::Ran(..) | Asked::NotNow(_) => sleep(PAUSES[1]).await,
             }
             if let Some(limit) = spec.timeout
@@ -334,12 +309,8 @@ impl Started<'_> {
             signal: None,
             at: Timestamp::now(),
         };
-        let note = |document: &mut super::Document| {
-            if let Some(entry) = document.services.get_mut(name) {
-                entry.exit = Some((rev(spec), exit));
-            }
-        };
-        self.known.change(note).await?;
+        self.note(spec, |entry| entry.exit = Some((rev(spec), exit)))
+            .await?;
         match code {
             0 => Ok(()),
             code => Err(PlatformError::new(format!("exited with {code}"))),
@@ -352,7 +323,7 @@ impl Started<'_> {
         let log_tail = self.tail(TAIL).await.unwrap_or_default();
         let log_tail = log_tail
             .iter()
-            .map(|line| self.secrets.conceal(line))
+            .map(|line| self.secrets.conceal(&line.text))
             .collect();
         PlatformError(Failure {
             log_tail,
@@ -360,18 +331,15 @@ impl Started<'_> {
         })
     }
 
-    /// The last lines of its output, without times.
-    async fn tail(&self, most: usize) -> Result<Vec<String>> {
+    /// The last lines of its output.
+    async fn tail(&self, most: usize) -> Result<Vec<LogLine>> {
         let query = [("lines", most.to_string())];
         let mut lines = self.known.plane.logs(&self.service.service, &query).await?;
-        let mut texts = Vec::new();
+        let mut tail = Vec::new();
         while let Some(line) = lines.next().await? {
-            let text = line
-                .split_once("] ")
-                .map_or(line.as_str(), |(_, text)| text);
-            texts.push(text.to_owned());
+            tail.push(log_line(&line));
         }
-        Ok(texts)
+        Ok(tail)
     }
 }
 
@@ -407,7 +375,10 @@ impl Inside for Started<'_> {
     }
 
     async fn has_said(&self, text: &str) -> Result<bool> {
+        let since = self.look().await?.started_at;
         let lines = self.tail(10_000).await?;
-        Ok(lines.iter().any(|line| line.contains(text)))
+        // A log goes on from one process of the service to the next.
+        let mut own = lines.iter().filter(|line| Some(line.at) >= since);
+        Ok(own.any(|line| line.text.contains(text)))
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use crate::keeper::probe_isolation;
-use crate::model::{Capabilities, Scope, Support};
+use crate::model::{Capabilities, Scope, Support, Urls};
 use crate::supervisor::{LimitSupport, limit_support};
 
 type Exception = (Scope, &'static str, Support, &'static str);
@@ -77,6 +77,8 @@ pub fn capabilities() -> &'static Capabilities {
         kind: "local",
         summary: "processes on this machine, one supervisor per sandbox",
         shared_network: true,
+        demands: &[],
+        urls: Urls::Loopback,
         settings: &[],
         exceptions,
     })

@@ -31,10 +31,7 @@ impl Local {
         let folder = self.folder(sandbox);
         match folder.read_spec(&self.stack)? {
             Some(_) => Ok(folder),
-            None => Err(
-                PlatformError::new(format!("there is no sandbox `{sandbox}`"))
-                    .hint("gabion apply makes it"),
-            ),
+            None => Err(PlatformError::no_sandbox(sandbox)),
         }
     }
 
@@ -124,8 +121,7 @@ impl Local {
     ) -> Result<Forked> {
         self.existing(source)?;
         if self.folder(fork).path().exists() {
-            let text = format!("there is a sandbox `{fork}` already");
-            return Err(PlatformError::new(text));
+            return Err(PlatformError::taken(fork));
         }
         let (id, temporary) = match &options.from {
             Some(id) => (id.clone(), false),

@@ -93,8 +93,7 @@ impl Local {
             bare: true,
             ..Command::default()
         };
-        let started = Session::start(self.folder(sandbox).path(), command).await;
-        started.map_err(|error| PlatformError::new(error.to_string()))
+        Ok(Session::start(self.folder(sandbox).path(), command).await?)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::model::{SandboxName, SandboxSpec};
 use crate::platforms::{
-    Endpoint, InventoryEntry, InventoryQuery, Observe, PlatformError, Result, VariableKind,
+    Attached, Attachment, Endpoint, InventoryEntry, InventoryQuery, Observe, PlatformError, Result,
 };
 use crate::supervisor;
 
@@ -11,12 +11,7 @@ use super::Local;
 impl Local {
     /// Every local sandbox of this home.
     pub(super) fn list_all(&self, query: &InventoryQuery) -> Result<Vec<InventoryEntry>> {
-        if query.actor.is_some() {
-            return Err(self.cannot("list what belongs to others"));
-        }
-        if query.catalogue {
-            return Err(self.cannot("show a catalogue: it makes sandboxes from nothing"));
-        }
+        self.only_own(query)?;
         let mut entries = Vec::new();
         for stack in self.stacks.names()? {
             for (name, folder) in self.stacks.sandboxes(&stack)? {
@@ -46,7 +41,10 @@ impl Local {
     pub(super) async fn list_endpoints(&self, sandbox: &SandboxName) -> Result<Vec<Endpoint>> {
         let read = self.read(sandbox, &self.folder(sandbox)).await?;
         let mut endpoints = Vec::new();
-        for (name, service) in read.ok_or_else(|| missing(sandbox))?.services {
+        for (name, service) in read
+            .ok_or_else(|| PlatformError::no_sandbox(sandbox))?
+            .services
+        {
             let spec = service.spec().cloned();
             endpoints.extend(
                 spec.iter()
@@ -66,21 +64,20 @@ impl Local {
     pub(super) fn list_variables(
         &self,
         sandbox: &SandboxName,
-        kind: VariableKind,
-    ) -> Result<Vec<String>> {
+        kind: Attachment,
+    ) -> Result<Vec<Attached>> {
         let spec = self.folder(sandbox).read_spec(&self.stack)?;
-        let spec = spec.ok_or_else(|| missing(sandbox))?;
+        let spec = spec.ok_or_else(|| PlatformError::no_sandbox(sandbox))?;
+        if let Attachment::File | Attachment::Volume = kind {
+            return Err(self.cannot_attach(kind));
+        }
         let of_kind = |value: &str| match value.contains("${secret.") {
-            true => kind == VariableKind::Secret,
-            false => kind == VariableKind::Plain,
+            true => kind == Attachment::Secret,
+            false => kind == Attachment::Variable,
         };
         let named = spec.env.into_iter().filter(|(_, value)| of_kind(value));
-        Ok(named.map(|(name, _)| name).collect())
+        Ok(named.map(|(name, _)| Attached::named(name)).collect())
     }
-}
-
-fn missing(sandbox: &SandboxName) -> PlatformError {
-    PlatformError::new(format!("there is no sandbox `{sandbox}`")).hint("gabion apply makes it")
 }
 
 /// The name that a sandbox would have on any other platform.

@@ -6,6 +6,7 @@
 
 mod capabilities;
 mod checkpoint;
+mod describe;
 mod files;
 mod folder;
 mod inventory;
@@ -23,13 +24,13 @@ use tokio::sync::mpsc;
 use crate::event::Failure;
 use crate::keeper;
 use crate::model::{
-    Capabilities, Checkpoint, Forked, Health, HumanDuration, Isolation, Listing, MissingSecret,
-    ObservedSandbox, ObservedService, Restored, SandboxName, SandboxSpec, SandboxState, Secrets,
-    ServiceAddress, ServiceName, ServiceSpec, ServiceState,
+    Capabilities, Checkpoint, DesiredSandbox, Forked, Health, HumanDuration, Listing,
+    MissingSecret, ObservedSandbox, ObservedService, Restored, SandboxName, SandboxSpec,
+    SandboxState, Secrets, ServiceAddress, ServiceName, ServiceSpec, ServiceState,
 };
 use crate::platforms::{
-    Act, Endpoint, ForkOptions, InventoryEntry, InventoryQuery, LogLine, LogQuery, Observe,
-    PlatformError, Progress, Result, Streams, Upgraded, VariableKind,
+    Act, Attached, Attachment, Described, Endpoint, ForkOptions, InventoryEntry, InventoryQuery,
+    LogLine, LogQuery, Observe, PlatformError, Progress, Result, Streams, Upgraded,
 };
 use crate::supervisor::{self, Client, ClientError, ServiceObject};
 pub use capabilities::capabilities;
@@ -117,7 +118,6 @@ impl Local {
             return Ok(None);
         };
         let spec = Arc::new(spec);
-        let isolation = Isolation::None;
         let Some(client) = self.open(sandbox)? else {
             if supervisor::is_occupied(folder.path()) {
                 return Err(PlatformError::new(
@@ -129,13 +129,13 @@ impl Local {
             })?;
             let services = stored.into_iter().collect();
             let state = SandboxState::Stopped;
-            let (keeper_pid, supervisor_pid) = (None, None);
             return Ok(Some(ObservedSandbox {
                 spec,
                 state,
-                isolation,
-                keeper_pid,
-                supervisor_pid,
+                spec_known: true,
+                isolation: None,
+                keeper_pid: None,
+                supervisor_pid: None,
                 services,
             }));
         };
@@ -143,15 +143,13 @@ impl Local {
             .await
             .map_err(refused)?;
         let services = listed.iter().map(observed).collect::<Result<_>>()?;
-        let isolation = health.isolation.unwrap_or(isolation);
-        let supervisor_pid = Some(health.pid);
-        let state = SandboxState::Running;
         Ok(Some(ObservedSandbox {
             spec,
-            state,
-            isolation,
+            state: SandboxState::Running,
+            spec_known: true,
+            isolation: health.isolation,
             keeper_pid: health.keeper_pid,
-            supervisor_pid,
+            supervisor_pid: Some(health.pid),
             services,
         }))
     }
@@ -268,6 +266,10 @@ impl Observe for Local {
         self.list_checkpoints(sandbox).await
     }
 
+    async fn describe(&self, sandbox: Option<&str>) -> Result<Vec<Described>> {
+        self.describe_all(sandbox).await
+    }
+
     async fn inventory(&self, query: &InventoryQuery) -> Result<Vec<InventoryEntry>> {
         self.list_all(query)
     }
@@ -276,7 +278,7 @@ impl Observe for Local {
         self.list_endpoints(sandbox).await
     }
 
-    async fn variables(&self, sandbox: &SandboxName, kind: VariableKind) -> Result<Vec<String>> {
+    async fn attached(&self, sandbox: &SandboxName, kind: Attachment) -> Result<Vec<Attached>> {
         self.list_variables(sandbox, kind)
     }
 
@@ -328,7 +330,7 @@ impl Act for Local {
         self.stacks.delete(&self.stack, sandbox)
     }
 
-    async fn upgrade(&self, sandbox: &SandboxName) -> Result<Upgraded> {
+    async fn upgrade(&self, sandbox: &SandboxName) -> Result<Option<Upgraded>> {
         let client = self.client(sandbox)?;
         let from = client.health().await.map_err(refused)?.version;
         let to = client
@@ -342,7 +344,7 @@ impl Act for Local {
                 keeper::version(),
             )));
         }
-        Ok(Upgraded { from, to })
+        Ok(Some(Upgraded { from, to }))
     }
 
     async fn upgrade_outdated(&self) -> Result<Vec<(SandboxName, Upgraded)>> {
@@ -357,7 +359,7 @@ impl Act for Local {
             };
             if keeper::is_newer(keeper::version(), &health.version) {
                 let done = self.upgrade(&sandbox).await?;
-                upgraded.push((sandbox, done));
+                upgraded.extend(done.map(|done| (sandbox, done)));
             }
         }
         Ok(upgraded)
@@ -415,6 +417,18 @@ impl Act for Local {
         self.clear_orphans().await?;
         self.stacks.forget_containers();
         Ok(())
+    }
+
+    async fn adopt(
+        &self,
+        _found: &Described,
+        _sandbox: &SandboxName,
+        _wanted: &DesiredSandbox,
+        _restart: bool,
+    ) -> Result<Vec<ServiceName>> {
+        Err(self.cannot(
+            "adopt what another stack has made: the processes of a sandbox live in its folder, which names the stack",
+        ))
     }
 
     async fn upsert_service(
@@ -524,10 +538,7 @@ impl Act for Local {
     ) -> Result<i32> {
         let folder = self.folder(sandbox);
         let spec = folder.read_spec(&self.stack)?;
-        let spec = spec.ok_or_else(|| {
-            PlatformError::new(format!("there is no sandbox `{sandbox}`"))
-                .hint("gabion apply makes it")
-        })?;
+        let spec = spec.ok_or_else(|| PlatformError::no_sandbox(sandbox))?;
         if self.open(sandbox)?.is_none() {
             return Err(
                 PlatformError::new(format!("sandbox `{sandbox}` is stopped"))
@@ -536,7 +547,7 @@ impl Act for Local {
         }
         let mut used = Secrets::default();
         for name in spec.secrets.keys() {
-            let missing = || PlatformError::new(MissingSecret(name.clone()).to_string());
+            let missing = || MissingSecret(name.clone());
             used.insert(name.clone(), secrets.get(name).ok_or_else(missing)?.clone());
         }
         let what = supervisor::Attached {
@@ -544,9 +555,7 @@ impl Act for Local {
             argv,
             secrets: &used,
         };
-        supervisor::attach(folder.path(), &what)
-            .await
-            .map_err(not_run)
+        Ok(supervisor::attach(folder.path(), &what).await?)
     }
 
     async fn exec_in_service(
@@ -557,19 +566,11 @@ impl Act for Local {
         streams: Streams,
     ) -> Result<i32> {
         let folder = self.folder(&service.sandbox);
-        supervisor::exec_in_service(folder.path(), &service.service, argv, secrets, streams)
-            .await
-            .map_err(not_run)
+        let (dir, name) = (folder.path(), &service.service);
+        Ok(supervisor::exec_in_service(dir, name, argv, secrets, streams).await?)
     }
 }
 
-/// What an error of a command that could not be run means.
-fn not_run(error: std::io::Error) -> PlatformError {
-    PlatformError::new(error.to_string())
-}
-
 fn values(spec: &ServiceSpec, secrets: &Secrets) -> Result<Secrets> {
-    secrets
-        .used_by(spec)
-        .map_err(|missing| PlatformError::new(missing.to_string()))
+    Ok(secrets.used_by(spec)?)
 }

@@ -12,11 +12,13 @@ use super::client::key;
 use super::wire::{Record, Stage};
 use super::{Miosa, ledger};
 use crate::model::{
-    Checkpoint, HumanDuration, SandboxName, SandboxSpec, Secrets, ServiceAddress, ServiceSpec,
-    show_duration,
+    Checkpoint, DesiredSandbox, Forked, HumanDuration, Restored, SandboxName, SandboxSpec, Secrets,
+    ServiceAddress, ServiceName, ServiceSpec, show_duration,
 };
 use crate::platforms::cloud::http::HttpError;
-use crate::platforms::{Act, Endpoint, PlatformError, Progress, Result, Streams, VariableKind};
+use crate::platforms::{
+    Act, Attachment, Described, Endpoint, ForkOptions, PlatformError, Progress, Result, Streams,
+};
 
 /// The pauses between two looks at a sandbox: from the first on, up to the second.
 const PAUSES: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(2)];
@@ -122,6 +124,19 @@ pub(super) fn lay_over(spec: &mut SandboxSpec, record: &Record) {
 }
 
 impl Miosa {
+    /// The sandbox to go on with, after `made` was: an apply that was killed, or one on another machine, may
+    /// have asked for one at the same time. All take the oldest, and each takes back what it has made.
+    async fn the_first(&self, sandbox: &SandboxName, made: String) -> Result<String> {
+        let owned = self.owned().await?;
+        let own = owned.iter().filter(|(owner, _)| owner == sandbox);
+        let first = own.min_by_key(|(_, record)| (record.created_at, &record.id));
+        let first = first.map_or(&made, |(_, record)| &record.id);
+        if *first != made {
+            self.api.delete(&made).await?;
+        }
+        Ok(self.found(sandbox, first).id.clone())
+    }
+
     /// Waits until a sandbox can run commands, and resumes it if it is paused.
     pub(super) async fn bring_up(&self, id: &str) -> Result<()> {
         let began = Instant::now();
@@ -157,13 +172,16 @@ impl Miosa {
         }
     }
 
-    async fn bring_down(&self, id: &str) -> Result<()> {
+    async fn bring_down(&self, id: &str, to: Down) -> Result<()> {
         let began = Instant::now();
         loop {
             match self.api.show(id).await? {
                 Some(record) if record.stage() == Stage::Moving => {}
                 Some(record) if record.stage() == Stage::Running => {
-                    self.api.stop(id).await?;
+                    match to {
+                        Down::Stopped => self.api.stop(id).await?,
+                        Down::Paused => self.api.pause(id).await?,
+                    };
                 }
                 _ => return Ok(()),
             }
@@ -181,6 +199,15 @@ impl Miosa {
             sleep(PAUSES[0]).await;
         }
     }
+}
+
+/// How a sandbox is brought down.
+#[derive(Clone, Copy)]
+enum Down {
+    /// Its disk is kept.
+    Stopped,
+    /// Its memory, too.
+    Paused,
 }
 
 fn is_passing(error: &HttpError) -> bool {
@@ -205,7 +232,7 @@ impl Act for Miosa {
             body.insert("template_id".to_owned(), base.as_str().into());
         }
         let id = match self.api.create(&Value::Object(body), &key()).await {
-            Ok(record) => self.found(sandbox, &record.id).id.clone(),
+            Ok(record) => self.the_first(sandbox, record.id).await?,
             Err(error) if error.may_be_done() => match self.find(sandbox).await? {
                 Some(known) => known.id.clone(),
                 None => return Err(error.into()),
@@ -217,14 +244,6 @@ impl Act for Miosa {
 
     async fn update_sandbox(&self, sandbox: &SandboxName, spec: &SandboxSpec) -> Result<()> {
         let known = self.get(sandbox).await?;
-        let record = self.record(&known).await?;
-        let mut old = ledger::sandbox_spec(&record).unwrap_or_default();
-        lay_over(&mut old, &record);
-        let fixed = |spec: &SandboxSpec| (spec.base.clone(), size(spec).ok());
-        if fixed(&old) != fixed(spec) {
-            let text = "Miosa cannot change template and size of a sandbox that is there";
-            return Err(PlatformError::new(text).hint("destroy it, and apply again"));
-        }
         let fields = mutable(&self.stack, sandbox, spec);
         self.rewrite(sandbox, &known, spec, fields).await
     }
@@ -236,7 +255,7 @@ impl Act for Miosa {
 
     async fn stop_sandbox(&self, sandbox: &SandboxName) -> Result<()> {
         let known = self.get(sandbox).await?;
-        self.bring_down(&known.id).await
+        self.bring_down(&known.id, Down::Stopped).await
     }
 
     async fn delete_sandbox(&self, sandbox: &SandboxName) -> Result<()> {
@@ -251,6 +270,17 @@ impl Act for Miosa {
         }
         self.known().remove(sandbox);
         Ok(())
+    }
+
+    async fn adopt(
+        &self,
+        found: &Described,
+        sandbox: &SandboxName,
+        wanted: &DesiredSandbox,
+        _restart: bool,
+    ) -> Result<Vec<ServiceName>> {
+        self.take_in(found, sandbox, wanted).await?;
+        Ok(Vec::new())
     }
 
     async fn upsert_service(
@@ -297,6 +327,40 @@ impl Act for Miosa {
         self.snapshot(sandbox, name).await
     }
 
+    async fn restore_checkpoint(
+        &self,
+        sandbox: &SandboxName,
+        id: &str,
+        _secrets: &Secrets,
+    ) -> Result<Restored> {
+        self.rewind(sandbox, id).await
+    }
+
+    async fn fork_sandbox(
+        &self,
+        source: &SandboxName,
+        fork: &SandboxName,
+        options: &ForkOptions,
+        secrets: &Secrets,
+    ) -> Result<Forked> {
+        self.copy(source, fork, options, secrets).await
+    }
+
+    async fn pause(&self, sandbox: &SandboxName) -> Result<()> {
+        let known = self.get(sandbox).await?;
+        self.bring_down(&known.id, Down::Paused).await
+    }
+
+    async fn resume(&self, sandbox: &SandboxName) -> Result<()> {
+        let known = self.get(sandbox).await?;
+        self.bring_up(&known.id).await
+    }
+
+    async fn extend(&self, sandbox: &SandboxName, time: Option<Duration>) -> Result<()> {
+        let known = self.get(sandbox).await?;
+        Ok(self.api.extend(&known.id, time.map(seconds)).await?)
+    }
+
     async fn delete_checkpoint(&self, sandbox: &SandboxName, id: &str) -> Result<()> {
         let known = self.get(sandbox).await?;
         Ok(self.api.delete_snapshot(&known.id, id).await?)
@@ -325,24 +389,18 @@ impl Act for Miosa {
         self.end_preview(sandbox, port).await
     }
 
-    async fn set_variable(
+    async fn attach(
         &self,
         sandbox: &SandboxName,
-        kind: VariableKind,
+        kind: Attachment,
         name: &str,
         value: &SecretString,
     ) -> Result<()> {
         self.put_variable(sandbox, kind, name, value).await
     }
 
-    async fn unset_variable(
-        &self,
-        sandbox: &SandboxName,
-        _kind: VariableKind,
-        name: &str,
-    ) -> Result<()> {
-        let known = self.get(sandbox).await?;
-        Ok(self.api.unset_variable(&known.id, name).await?)
+    async fn detach(&self, sandbox: &SandboxName, kind: Attachment, name: &str) -> Result<()> {
+        self.drop_variable(sandbox, kind, name).await
     }
 
     async fn exec(

@@ -1,14 +1,19 @@
 //! What Miosa can honour.
 
-use crate::model::{Capabilities, Scope, Support};
+use crate::model::{Capabilities, Scope, Support, Urls};
 
 use Scope::{Sandbox, Service};
-use Support::{Supplied, Unsupported};
+use Support::{Fixed, Supplied, Unsupported};
 
+const MADE: &str = "a sandbox keeps its template and size";
 const NO_FIELD: &str = "Miosa runs commands as they are, as one user";
 
 /// Fields that are not simply handed over.
 const EXCEPTIONS: &[(Scope, &str, Support, &str)] = &[
+    (Sandbox, "base", Fixed, MADE),
+    (Sandbox, "vcpus", Fixed, MADE),
+    (Sandbox, "memory", Fixed, MADE),
+    (Sandbox, "disk", Fixed, MADE),
     (Sandbox, "description", Supplied, "kept in its metadata"),
     (Sandbox, "repo", Unsupported, "clone it in a task"),
     (
@@ -137,15 +142,33 @@ const SETTINGS: &[(&str, &str)] = &[
         "merges_variables",
         "whether setting one variable leaves the others; false",
     ),
+    (
+        "lists_account",
+        "whether the whole account is searched for the stack, which adopting needs; false",
+    ),
+    (
+        "services",
+        "what services are: `processes`, or `named` services of Miosa; processes",
+    ),
+    (
+        "lists_services",
+        "whether named services can be listed; true",
+    ),
+    (
+        "service_env",
+        "whether named services get an environment; true",
+    ),
 ];
 
 /// The table.
 pub fn capabilities() -> &'static Capabilities {
     &Capabilities {
         kind: "miosa",
-        summary: "machines on Miosa, with services as background processes",
+        summary: "machines on Miosa, with services as processes or as its named services",
         shared_network: false,
+        urls: Urls::HttpPort,
         settings: SETTINGS,
         exceptions: EXCEPTIONS,
+        demands: &[],
     }
 }

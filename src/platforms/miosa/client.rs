@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use super::wire::{Process, Ran, Record, listed, log_lines, read, says_ready, unwrapped};
+use super::wire::{Process, Ran, Record, listed, log_lines, named, read, says_ready, unwrapped};
 use crate::platforms::cloud::http::{Answer, Client, HttpError, Lines, Request, Retry};
 
 type Result<T, E = HttpError> = std::result::Result<T, E>;
@@ -108,6 +108,18 @@ impl Api {
         value(self.post(id, &["stop"]).idempotency_key(&key())).await
     }
 
+    /// Holds everything in a sandbox.
+    pub(super) async fn pause(&self, id: &str) -> Result<Value> {
+        value(self.post(id, &["pause"]).idempotency_key(&key())).await
+    }
+
+    /// Has the time of a sandbox begin again: so many seconds, or what it was given.
+    pub(super) async fn extend(&self, id: &str, seconds: Option<u64>) -> Result<()> {
+        let body = seconds.map_or(json!({}), |seconds| json!({ "timeout_sec": seconds }));
+        let request = self.at(Method::POST, id, &["extend"]).json(&body);
+        value(request.idempotency_key(&key())).await.map(drop)
+    }
+
     /// Brings a sandbox up again.
     pub(super) async fn resume(&self, id: &str) -> Result<Value> {
         value(self.post(id, &["resume"]).idempotency_key(&key())).await
@@ -134,14 +146,49 @@ impl Api {
         request.retry(Retry::IfNotDone).fetch_as(process).await
     }
 
-    /// Ends a process: TERM, and KILL after 5 s.
-    pub(super) async fn kill(&self, id: &str, pid: &str) -> Result<()> {
-        gone(value(self.at(Method::DELETE, id, &["processes", pid])).await)
+    /// Ends a process: TERM, and KILL after 5 s. A named service is removed.
+    pub(super) async fn kill(&self, id: &str, process: &Process) -> Result<()> {
+        gone(value(self.at(Method::DELETE, id, &process.path())).await)
+    }
+
+    /// The named services. That they can be listed is assumed (§6).
+    pub(super) async fn services(&self, id: &str) -> Result<Vec<Process>> {
+        self.get(id, &["services"]).fetch_as(services).await
+    }
+
+    /// A named service; `None` if it does not exist.
+    pub(super) async fn service(&self, id: &str, name: &str) -> Result<Option<Process>> {
+        let request = self.get(id, &["services", name]);
+        match request.fetch_as(|it| service(it, Some(name))).await {
+            Ok(service) => Ok(Some(service)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes a named service, which starts it. Never repeated by itself where it may have been made.
+    pub(super) async fn create_service(&self, id: &str, body: &Value) -> Result<Process> {
+        let request = self.at(Method::POST, id, &["services"]).json(body);
+        let name = body["name"].as_str();
+        let request = request.retry(Retry::IfNotDone);
+        request.fetch_as(|it| service(it, name)).await
+    }
+
+    /// Starts a named service that is stopped (assumed, §6).
+    pub(super) async fn start_service(&self, id: &str, name: &str) -> Result<()> {
+        let request = self.post(id, &["services", name, "start"]);
+        value(request.idempotency_key(&key())).await.map(drop)
+    }
+
+    /// Stops a named service (assumed, §6); one that is not there counts as stopped.
+    pub(super) async fn stop_service(&self, id: &str, name: &str) -> Result<()> {
+        let request = self.post(id, &["services", name, "stop"]);
+        gone(value(request.idempotency_key(&key())).await)
     }
 
     /// The last lines that a process wrote; none of one that is gone.
-    pub(super) async fn logs(&self, id: &str, pid: &str, tail: usize) -> Result<Vec<String>> {
-        let request = self.get(id, &["processes", pid, "logs"]);
+    pub(super) async fn logs(&self, id: &str, of: [&str; 2], tail: usize) -> Result<Vec<String>> {
+        let request = self.get(id, &[of[0], of[1], "logs"]);
         match request.query("tail", tail.to_string()).send().await {
             Ok(answer) => Ok(log_lines(&answer.body)),
             Err(error) if error.is_not_found() => Ok(Vec::new()),
@@ -188,7 +235,7 @@ impl Api {
     /// Makes a port reachable; where, if it says so.
     pub(super) async fn expose(&self, id: &str, body: &Value) -> Result<Option<String>> {
         let request = self.at(Method::POST, id, &["expose"]).json(body);
-        let body = value(request.retry(Retry::Safe)).await?;
+        let body = value(request.idempotency_key(&key())).await?;
         let keys = ["url", "preview_url", "public_url"];
         let url = keys.iter().find_map(|key| body[*key].as_str());
         Ok(url.map(str::to_owned))
@@ -238,8 +285,8 @@ impl Api {
     }
 
     async fn sync(&self, id: &str) -> Result<()> {
-        let request = self.post(id, &["env", "sync"]).retry(Retry::Safe);
-        value(request).await.map(drop)
+        let request = self.post(id, &["env", "sync"]);
+        value(request.idempotency_key(&key())).await.map(drop)
     }
 
     /// The bytes of a file.
@@ -252,7 +299,7 @@ impl Api {
     pub(super) async fn write_file(&self, id: &str, path: &str, base64: &str) -> Result<()> {
         let body = json!({ "path": path, "content_base64": base64 });
         let request = self.at(Method::POST, id, &["fs", "write"]).json(&body);
-        value(request.retry(Retry::Safe)).await.map(drop)
+        value(request.idempotency_key(&key())).await.map(drop)
     }
 
     /// Makes a snapshot.
@@ -269,6 +316,18 @@ impl Api {
     pub(super) async fn snapshots(&self, id: &str) -> Result<Vec<Value>> {
         let body = self.get(id, &["snapshots"]).fetch_as(json_body).await?;
         Ok(listed(body, &["data", "snapshots", "items"]))
+    }
+
+    /// Rewinds a sandbox to a snapshot. The answer may be of another sandbox.
+    pub(super) async fn restore(&self, id: &str, snapshot: &str) -> Result<Value> {
+        let request = self.post(id, &["restore", snapshot]);
+        value(request.idempotency_key(&key())).await
+    }
+
+    /// Makes a sandbox with the files of another one.
+    pub(super) async fn fork(&self, id: &str, body: &Value) -> Result<Record> {
+        let request = self.at(Method::POST, id, &["fork"]).json(body);
+        request.idempotency_key(&key()).fetch_as(record).await
     }
 
     /// Removes a snapshot.
@@ -295,6 +354,15 @@ fn record(answer: &Answer) -> Result<Record, String> {
 
 fn process(answer: &Answer) -> Result<Process, String> {
     read(unwrapped(answer.json()?))
+}
+
+fn service(answer: &Answer, name: Option<&str>) -> Result<Process, String> {
+    named(unwrapped(answer.json()?), name)
+}
+
+fn services(answer: &Answer) -> Result<Vec<Process>, String> {
+    let all = listed(answer.json()?, &["data", "services", "items"]);
+    all.into_iter().map(|it| named(it, None)).collect()
 }
 
 fn ran(answer: &Answer) -> Result<Ran, String> {

@@ -1,4 +1,4 @@
-//! The command line of a service's process: a marker that says which service it is, and from which
+//! The command line of a service's process, or of its named service: a marker that says which service it is, and from which
 //! definition it was started, and then the program (protocol page miosa, §6).
 //!
 //! `env GABION_SERVICE=shop/web/api GABION_REV=3f9a1c… GABION_RUN=x7k2 sh -c '…'`
@@ -55,6 +55,18 @@ impl Marker {
     }
 }
 
+/// What a service says first whose output of this run is to be told from what it has said before.
+pub(super) fn first_line(run: &str) -> String {
+    format!("gabion run {run}")
+}
+
+/// Whether no command is told of a process, or only the beginning of one of ours.
+pub(super) fn is_cut(process: &Process) -> bool {
+    let told = process.command.as_deref().unwrap_or_default();
+    let ours = "env GABION_SERVICE=";
+    Marker::of(process).is_none() && (told.starts_with(ours) || ours.starts_with(told))
+}
+
 /// What a service is called in markers.
 pub(super) fn key(stack: &str, service: &ServiceAddress) -> String {
     format!("{stack}/{service}")
@@ -108,9 +120,14 @@ pub(super) fn enter(spec: &ServiceSpec) -> String {
     }
 }
 
-/// The whole command of a process. It holds no secret values.
-pub(super) fn line(spec: &ServiceSpec, service: &ServiceAddress, marker: &Marker) -> String {
-    let enter = enter(spec);
+/// The whole command of a process, with what is done before anything else. It holds no secret values.
+pub(super) fn line(
+    spec: &ServiceSpec,
+    service: &ServiceAddress,
+    marker: &Marker,
+    first: &str,
+) -> String {
+    let enter = format!("{first}{}", enter(spec));
     let program = match &spec.program {
         Program::Shell { command } => format!("sh -c {}", quote(command)),
         exec => command(&exec.argv()),
@@ -166,7 +183,7 @@ mod tests {
     fn a_marker_is_read_from_the_command_that_it_was_written_into() {
         let address: ServiceAddress = "web/api".parse().unwrap();
         let marker = Marker::new("shop", &address, &spec());
-        let line = line(&spec(), &address, &marker);
+        let line = line(&spec(), &address, &marker, "");
         assert_eq!(Marker::of(&process(line.clone())), Some(marker));
         let ran = std::process::Command::new("sh")
             .arg("-c")
@@ -176,7 +193,10 @@ mod tests {
         assert_eq!(String::from_utf8(ran.stdout).unwrap(), "<it's $X>");
         for cut in ["", "env", "node server.js", &line[..40], &line[..70]] {
             assert_eq!(Marker::of(&process(cut.to_owned())), None, "{cut}");
+            let ours = !cut.starts_with("node");
+            assert_eq!(is_cut(&process(cut.to_owned())), ours, "{cut}");
         }
+        assert!(!is_cut(&process(line)));
     }
 
     #[test]

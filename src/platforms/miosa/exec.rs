@@ -2,19 +2,22 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
 
 use super::Miosa;
 use super::command::{WORKSPACE, enter, folder};
+use super::extras::LARGEST;
 use super::ledger;
-use super::start::{environment, exposed};
 use super::wire::Ran;
 use crate::model::{Program, SandboxName, Secrets, ServiceAddress, ServiceSpec};
+use crate::platforms::cloud::environment::exposed;
 use crate::platforms::cloud::http::HttpError;
 use crate::platforms::cloud::supply::shell::command;
-use crate::platforms::{PlatformError, Result, Streams};
+use crate::platforms::cloud::transfer::collect;
+use crate::platforms::{LogStream, PlatformError, Result, Streams};
 
 /// What a script is handed over in: it may hold secrets, and arguments can be seen.
 const SCRIPT: &str = "GABION_SCRIPT";
@@ -72,7 +75,8 @@ impl Miosa {
             .await
     }
 
-    /// Runs a command with the environment and in the folder of `around`.
+    /// Runs a command with the environment and in the folder of `around`. What it reads is handed over in a
+    /// file: a command that is streamed has no input of its own.
     async fn exec_with(
         &self,
         id: &str,
@@ -81,38 +85,45 @@ impl Miosa {
         secrets: &Secrets,
         mut streams: Streams,
     ) -> Result<i32> {
+        // What is typed at a terminal has no end that could be waited for.
+        let input = match streams.terminal {
+            Some(_) => Vec::new(),
+            None => collect(&mut streams.stdin, LARGEST, "the input of a command").await?,
+        };
+        let line = format!("{}{}", enter(around), command(argv));
+        let line = match input.is_empty() {
+            true => line,
+            false => {
+                let file = format!("/tmp/gabion-input-{:016x}", fastrand::u64(..));
+                let content = STANDARD.encode(&input);
+                self.api.write_file(id, &file, &content).await?;
+                // It is open by then, and its name is needed no more.
+                format!("{{ rm -f {file}; {line}; }} <{file}")
+            }
+        };
         let body = json!({
-            "command": format!("{}{}", enter(around), command(argv)),
+            "command": line,
             "cwd": folder(around),
-            "env": exposed(&environment(around, secrets)?),
+            "env": exposed(&secrets.expand_env(around)?),
         });
         let mut events = self.api.exec_stream(id, &body).await?;
         while let Some(event) = events.next_event().await? {
             let data: Value = serde_json::from_str(&event.data).unwrap_or_default();
             let text = data["line"].as_str().unwrap_or_default().as_bytes();
-            let written = match event.name.as_str() {
-                "stdout" => write(&mut streams.stdout, text).await,
-                "stderr" => write(&mut streams.stderr, text).await,
+            match event.name.as_str() {
+                "stdout" => streams.pass_on(LogStream::Stdout, text).await?,
+                "stderr" => streams.pass_on(LogStream::Stderr, text).await?,
                 "exit" => {
                     let code = data["exit_code"].as_i64().unwrap_or_default();
                     return Ok(i32::try_from(code).unwrap_or(1));
                 }
-                _ => Ok(()),
-            };
-            written.map_err(|error| PlatformError::new(error.to_string()))?;
+                _ => {}
+            }
         }
         Err(PlatformError::new(
             "the command's output ended without its exit code",
         ))
     }
-}
-
-async fn write(
-    to: &mut (dyn tokio::io::AsyncWrite + Send + Unpin),
-    text: &[u8],
-) -> std::io::Result<()> {
-    to.write_all(text).await?;
-    to.flush().await
 }
 
 /// A definition of no program.

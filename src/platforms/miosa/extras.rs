@@ -6,29 +6,25 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::future::try_join;
-use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::{Value, json};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use serde_json::json;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::command::WORKSPACE;
 use super::wire::Stage;
 use super::{Miosa, ledger};
-use crate::model::{Checkpoint, SandboxName};
+use crate::model::SandboxName;
 use crate::platforms::cloud::supply::shell::quote;
+use crate::platforms::cloud::transfer::{collect, deliver};
 use crate::platforms::{
-    Endpoint, InventoryEntry, InventoryQuery, Observe, PlatformError, Result, VariableKind,
+    Attached, Attachment, Endpoint, InventoryEntry, InventoryQuery, Observe, PlatformError, Result,
 };
 
 /// The largest file that is copied in one request, in bytes.
-const LARGEST: u64 = 32 << 20;
+pub(super) const LARGEST: u64 = 32 << 20;
 
 /// What a file is made with by the platform.
 const MODE: u32 = 0o644;
-
-fn broken(error: &std::io::Error) -> PlatformError {
-    PlatformError::new(error.to_string())
-}
 
 /// A path of the sandbox: relative ones begin where services run.
 fn absolute(path: &str) -> String {
@@ -40,9 +36,7 @@ fn absolute(path: &str) -> String {
 
 impl Miosa {
     pub(super) async fn list_all(&self, query: &InventoryQuery) -> Result<Vec<InventoryEntry>> {
-        if query.catalogue || query.actor.is_some() {
-            return Err(self.cannot("list that"));
-        }
+        self.only_own(query)?;
         let all = self.api.list(None).await?;
         let alive = all.into_iter().filter(|it| it.stage() != Stage::Destroyed);
         let entry = |record: super::wire::Record| InventoryEntry {
@@ -125,10 +119,7 @@ impl Miosa {
     ) -> Result<()> {
         let known = self.get(sandbox).await?;
         let answer = self.api.read_file(&known.id, &absolute(path)).await?;
-        to.write_all(&answer.body)
-            .await
-            .map_err(|error| broken(&error))?;
-        to.flush().await.map_err(|error| broken(&error))
+        deliver(to, &answer.body).await
     }
 
     pub(super) async fn upload(
@@ -139,14 +130,7 @@ impl Miosa {
         mode: u32,
     ) -> Result<()> {
         let known = self.get(sandbox).await?;
-        let mut bytes = Vec::new();
-        let read = from.take(LARGEST + 1).read_to_end(&mut bytes).await;
-        let size = read.map_err(|error| broken(&error))?;
-        if size as u64 > LARGEST {
-            return Err(PlatformError::new(
-                "files of more than 32 MiB are not copied to Miosa",
-            ));
-        }
+        let bytes = collect(from, LARGEST, "a file").await?;
         let path = absolute(path);
         self.api
             .write_file(&known.id, &path, &STANDARD.encode(&bytes))
@@ -177,24 +161,44 @@ impl Miosa {
     pub(super) async fn list_variables(
         &self,
         sandbox: &SandboxName,
-        kind: VariableKind,
-    ) -> Result<Vec<String>> {
-        if kind == VariableKind::Secret {
+        kind: Attachment,
+    ) -> Result<Vec<Attached>> {
+        self.only_variables(kind)?;
+        if kind == Attachment::Secret {
             return Err(self.cannot("tell secrets from variables: it shows the values of neither"));
         }
         let known = self.get(sandbox).await?;
         let mut names = self.api.variables(&known.id).await?;
         names.sort();
-        Ok(names)
+        Ok(names.into_iter().map(Attached::named).collect())
+    }
+
+    fn only_variables(&self, kind: Attachment) -> Result<()> {
+        match kind {
+            Attachment::Variable | Attachment::Secret => Ok(()),
+            Attachment::File | Attachment::Volume => Err(self.cannot_attach(kind)),
+        }
+    }
+
+    pub(super) async fn drop_variable(
+        &self,
+        sandbox: &SandboxName,
+        kind: Attachment,
+        name: &str,
+    ) -> Result<()> {
+        self.only_variables(kind)?;
+        let known = self.get(sandbox).await?;
+        Ok(self.api.unset_variable(&known.id, name).await?)
     }
 
     pub(super) async fn put_variable(
         &self,
         sandbox: &SandboxName,
-        kind: VariableKind,
+        kind: Attachment,
         name: &str,
         value: &SecretString,
     ) -> Result<()> {
+        self.only_variables(kind)?;
         let known = self.get(sandbox).await?;
         let others = self.api.variables(&known.id).await?;
         if !self.options.merges_variables && others.iter().any(|other| other != name) {
@@ -203,7 +207,7 @@ impl Miosa {
                 .hint("if yours does not, say `merges_variables: true` in `platforms:`"));
         }
         let mut variable = json!({ "key": name, "value": value.expose_secret() });
-        if kind == VariableKind::Secret {
+        if kind == Attachment::Secret {
             variable["encrypted"] = true.into();
         }
         Ok(self
@@ -211,37 +215,4 @@ impl Miosa {
             .set_variables(&known.id, &json!([variable]))
             .await?)
     }
-
-    pub(super) async fn list_snapshots(&self, sandbox: &SandboxName) -> Result<Vec<Checkpoint>> {
-        let known = self.get(sandbox).await?;
-        let all = self.api.snapshots(&known.id).await?;
-        let mut all: Vec<_> = all.iter().filter_map(checkpoint).collect();
-        all.sort_by_key(|checkpoint| checkpoint.created_at);
-        Ok(all)
-    }
-
-    pub(super) async fn snapshot(
-        &self,
-        sandbox: &SandboxName,
-        name: Option<&str>,
-    ) -> Result<Checkpoint> {
-        let known = self.get(sandbox).await?;
-        let made = self.api.create_snapshot(&known.id, name).await?;
-        checkpoint(&made).ok_or_else(|| PlatformError::new("the snapshot that was made has no id"))
-    }
-}
-
-/// A snapshot in our words; the platform tells neither its size nor what ran.
-fn checkpoint(snapshot: &Value) -> Option<Checkpoint> {
-    let text = |key: &str| snapshot[key].as_str().map(str::to_owned);
-    let created_at = text("created_at").and_then(|text| text.parse().ok());
-    Some(Checkpoint {
-        id: text("id")?,
-        name: text("comment").filter(|comment| !comment.is_empty()),
-        created_at: created_at.unwrap_or_else(Timestamp::now),
-        size_bytes: 0,
-        copy_duration_ms: 0,
-        running: Vec::new(),
-        frozen: true,
-    })
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::client::Api;
-use super::command::{Marker, rev};
+use super::command::{Marker, is_cut, rev};
 use super::wire::{Process, Record};
 use super::{Known, Miosa};
 use crate::model::{
@@ -29,9 +29,22 @@ pub(super) struct Ledger {
     /// The last start, where its process does not say enough of itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<Run>,
+    /// The run of a task that was begun last: its exit code is kept by this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun: Option<Begun>,
+    /// The named service that was made of it, or was about to be. There may be none by now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub named: Option<Begun>,
     /// How a task ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<TaskExit>,
+}
+
+/// A run, which may or may not have come to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Begun {
+    pub rev: String,
+    pub run: String,
 }
 
 /// One start.
@@ -58,17 +71,48 @@ impl Ledger {
             spec: spec.clone(),
             goal: spec.state,
             run: None,
+            begun: None,
+            named: None,
             exit: None,
+        }
+    }
+
+    /// One of a process that others have started.
+    pub(super) fn adopted(spec: &ServiceSpec, process: &Process) -> Self {
+        Self {
+            goal: ServiceGoal::Running,
+            run: Some(Run {
+                pid: process.pid.clone(),
+                rev: rev(spec),
+                run: String::new(),
+                started_at: process.started_at.clone(),
+            }),
+            ..Self::new(spec)
         }
     }
 
     /// The revision that a process of this service was started from; `None` if it is another's.
     pub(super) fn rev_of(&self, process: &Process, name: &ServiceName) -> Option<String> {
+        if process.named {
+            let made = self.named.as_ref()?;
+            let same = process.name.as_deref() == Some(name.as_str());
+            // What was made of it by hand is of no revision.
+            let rev = if is_cut(process) { &made.rev } else { "" };
+            return (same && Marker::of(process).is_none()).then(|| rev.to_owned());
+        }
         let run = self.run.as_ref()?;
         // Numbers are used again after a restart of the machine.
         let same = run.pid == process.pid && run.started_at == process.started_at;
         let named = process.name.as_deref().is_none_or(|it| it == name.as_str());
         (same && named && Marker::of(process).is_none()).then(|| run.rev.clone())
+    }
+
+    /// The run that a process of this service is, by what is written here.
+    pub(super) fn run_of(&self, process: &Process) -> Option<&str> {
+        match process.named {
+            true => self.named.as_ref().map(|made| made.run.as_str()),
+            false => self.run.as_ref().map(|run| run.run.as_str()),
+        }
     }
 
     /// How the present definition ended, if it is a task that has.
@@ -101,6 +145,24 @@ pub(super) fn of_sandbox(
     let mut map = Map::new();
     map.insert(OWNER.to_owned(), label.into());
     map.insert(SPEC.to_owned(), encode(&mark).into());
+    map
+}
+
+/// The metadata of a fork of a sandbox: what it was made from, and its services, of which none runs.
+pub(super) fn of_fork(stack: &str, fork: &SandboxName, source: &Record) -> Map<String, Value> {
+    let spec = SandboxSpec {
+        name: None,
+        ..sandbox_spec(source).unwrap_or_default()
+    };
+    let mut map = of_sandbox(stack, fork, &spec);
+    for (name, ledger) in services(source) {
+        let ledger = Ledger {
+            run: None,
+            named: None,
+            ..ledger
+        };
+        map.insert(format!("{SERVICE}{name}"), encode(&ledger).into());
+    }
     map
 }
 
@@ -163,6 +225,36 @@ impl Miosa {
         let mut metadata = record.metadata.unwrap_or_default();
         metadata.insert(format!("{SERVICE}{}", service.service), value);
         write(&self.api, &known.id, metadata).await
+    }
+
+    /// Writes the stack's marks on a sandbox that has none.
+    pub(super) async fn mark(
+        &self,
+        record: Record,
+        sandbox: &SandboxName,
+        spec: &SandboxSpec,
+        services: Vec<(&ServiceName, Ledger)>,
+    ) -> Result<()> {
+        let mut metadata = record.metadata.unwrap_or_default();
+        metadata.extend(of_sandbox(&self.stack, sandbox, spec));
+        for (name, ledger) in services {
+            metadata.insert(format!("{SERVICE}{name}"), encode(&ledger).into());
+        }
+        write(&self.api, &record.id, metadata).await
+    }
+
+    /// Takes the stack's marks off a sandbox that came to carry them as a copy.
+    pub(super) async fn disown(&self, id: &str) -> Result<()> {
+        let record = self.api.show(id).await?;
+        let Some(mut metadata) = record.and_then(|record| record.metadata) else {
+            return Ok(());
+        };
+        for (key, value) in &mut metadata {
+            if key == OWNER || key == SPEC || key.starts_with(SERVICE) {
+                *value = Value::Null;
+            }
+        }
+        write(&self.api, id, metadata).await
     }
 
     /// Changes fields of a sandbox, and what is kept about it.

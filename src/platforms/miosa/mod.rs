@@ -1,8 +1,9 @@
 //! Sandboxes on Miosa (protocol page miosa).
 //!
 //! A sandbox carries in its metadata whose it is, what it was made from, and a ledger for each service.
-//! A service is a background process whose command begins with a marker (`command`); what Miosa does
-//! not do for processes (readiness, tasks, signals) is supplied by commands in the sandbox.
+//! A service is a background process whose command begins with a marker (`command`), or, where the entry
+//! says so, a named service of the platform (`named`); what Miosa does not do for either (readiness, tasks,
+//! signals) is supplied by commands in the sandbox.
 //!
 //! * `client` has one method for each operation of the page, `wire` what goes over it.
 //! * `observe` reads, `act` changes sandboxes, `services` what runs in them, `extras` what is no
@@ -12,11 +13,14 @@ mod act;
 mod capabilities;
 mod client;
 mod command;
+mod describe;
 mod exec;
 mod extras;
 mod ledger;
+mod named;
 mod observe;
 mod services;
+mod snapshots;
 mod start;
 mod wire;
 
@@ -46,8 +50,16 @@ struct Options {
     stdin: bool,
     /// Whether setting variables leaves others as they are.
     merges_variables: bool,
+    /// Whether all sandboxes of the account are listed, and not only those that were made for the stack.
+    lists_account: bool,
     /// How long a sandbox may take to be ready.
     ready_timeout: Duration,
+    /// Whether services are the platform's own named ones instead of processes.
+    named: bool,
+    /// Whether those can be listed; if not, each is asked for by its name.
+    lists_services: bool,
+    /// Whether those get the environment that they are made with.
+    service_env: bool,
 }
 
 /// The sandboxes of one stack on one Miosa account.
@@ -86,7 +98,18 @@ impl Miosa {
         let options = Options {
             stdin: settings.flag("stdin", false)?,
             merges_variables: settings.flag("merges_variables", false)?,
+            lists_account: settings.flag("lists_account", false)?,
             ready_timeout: settings.duration("ready_timeout", Duration::from_secs(120))?,
+            named: match settings.plain("services").as_deref() {
+                None | Some("processes") => false,
+                Some("named") => true,
+                Some(other) => {
+                    let why = format!("`{other}` is neither `processes` nor `named`");
+                    return Err(settings.wrong("services", &why));
+                }
+            },
+            lists_services: settings.flag("lists_services", true)?,
+            service_env: settings.flag("service_env", true)?,
         };
         Ok(Self {
             api: Api(settings.client(endpoint)?),
@@ -135,10 +158,9 @@ impl Miosa {
 
     /// As [`Miosa::find`]; that there is none is an error.
     async fn get(&self, sandbox: &SandboxName) -> Result<Arc<Known>> {
-        self.find(sandbox).await?.ok_or_else(|| {
-            PlatformError::new(format!("there is no sandbox `{sandbox}`"))
-                .hint("gabion apply makes it")
-        })
+        self.find(sandbox)
+            .await?
+            .ok_or_else(|| PlatformError::no_sandbox(sandbox))
     }
 }
 

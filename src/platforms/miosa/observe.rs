@@ -13,18 +13,20 @@ use super::ledger::{self, Ledger};
 use super::wire::{Process, Record, Stage};
 use super::{Miosa, act};
 use crate::model::{
-    Capabilities, Checkpoint, Definition, Isolation, Listing, ObservedSandbox, ObservedService,
-    SandboxName, SandboxSpec, SandboxState, ServiceAddress, ServiceKind, ServiceName, ServiceState,
+    Capabilities, Checkpoint, Definition, Listing, ObservedSandbox, ObservedService, SandboxName,
+    SandboxSpec, SandboxState, ServiceAddress, ServiceKind, ServiceName, ServiceState,
 };
 use crate::platforms::{
-    Endpoint, InventoryEntry, InventoryQuery, LogLine, LogQuery, Observe, Result, VariableKind,
+    Attached, Attachment, Described, Endpoint, InventoryEntry, InventoryQuery, LogLine, LogQuery,
+    Observe, Result,
 };
 
 impl Miosa {
     /// Every sandbox of the stack that is not destroyed, with its metadata.
     pub(super) async fn owned(&self) -> Result<Vec<(SandboxName, Record)>> {
         let project = ledger::project(&self.stack);
-        let listed = self.api.list(Some(&project)).await?;
+        let project = Some(project.as_str()).filter(|_| !self.options.lists_account);
+        let listed = self.api.list(project).await?;
         let alive = listed
             .into_iter()
             .filter(|it| it.stage() != Stage::Destroyed);
@@ -51,7 +53,7 @@ impl Miosa {
             return Listing::Unknown { reason };
         }
         let processes = match record.is_ready() {
-            true => self.api.processes(&record.id).await,
+            true => self.listed(record).await,
             // Whoever asks what is paused wakes it up.
             false => Ok(Vec::new()),
         };
@@ -69,7 +71,8 @@ impl Miosa {
         Listing::Known(ObservedSandbox {
             spec: Arc::new(self.echoed(record)),
             state,
-            isolation: Isolation::Strict,
+            spec_known: true,
+            isolation: None,
             keeper_pid: None,
             supervisor_pid: None,
             services: self.services(sandbox, record, &processes),
@@ -94,7 +97,11 @@ impl Miosa {
         let mut services = BTreeMap::new();
         for (name, ledger) in ledger::services(record) {
             let live = self.live(&address(&name), Some(&ledger), processes);
-            services.insert(name, observed(&ledger, &live));
+            let mut service = observed(&ledger, &live);
+            // The entry may have said otherwise when it was started.
+            let named = self.is_named(&ledger.spec);
+            service.stale |= live.iter().any(|(_, process)| process.named != named);
+            services.insert(name, service);
         }
         // What carries our marker and is in no ledger: somebody has changed the metadata.
         let prefix = format!("{}/{sandbox}/", self.stack);
@@ -116,18 +123,35 @@ impl Miosa {
         ledger: Option<&Ledger>,
         processes: &[Process],
     ) -> Vec<(String, Process)> {
+        let mut live = self.own(service, ledger, processes);
+        live.retain(|(_, process)| process.is_live());
+        live
+    }
+
+    /// As [`Miosa::live`], with its named service even if that does not run.
+    pub(super) fn own(
+        &self,
+        service: &ServiceAddress,
+        ledger: Option<&Ledger>,
+        processes: &[Process],
+    ) -> Vec<(String, Process)> {
         let key = key(&self.stack, service);
+        let made = ledger.and_then(|ledger| ledger.named.as_ref());
         let of_it = |process: &Process| {
-            let marked = Marker::of(process).filter(|marker| marker.service == key);
-            let noted = || ledger?.rev_of(process, &service.service);
-            marked.map(|marker| marker.rev).or_else(noted)
+            let marker = Marker::of(process).filter(|marker| marker.service == key);
+            let Some(marker) = marker else {
+                return ledger?.rev_of(process, &service.service);
+            };
+            // A named service may be listed among the processes, too.
+            let twice = !process.named && made.is_some_and(|made| made.run == marker.run);
+            (!twice).then_some(marker.rev)
         };
-        let live = processes.iter().filter(|process| process.is_live());
-        let mut live: Vec<_> = live
+        let there = processes.iter().filter(|it| it.named || it.is_live());
+        let mut own: Vec<_> = there
             .filter_map(|process| Some((of_it(process)?, process.clone())))
             .collect();
-        live.sort_by_key(|(_, process)| std::cmp::Reverse(process.started()));
-        live
+        own.sort_by_key(|(_, process)| std::cmp::Reverse((process.is_live(), process.started())));
+        own
     }
 }
 
@@ -203,6 +227,10 @@ impl Observe for Miosa {
         Ok(found)
     }
 
+    fn dates_lines(&self) -> bool {
+        false
+    }
+
     async fn logs(
         &self,
         service: &ServiceAddress,
@@ -213,6 +241,10 @@ impl Observe for Miosa {
 
     async fn checkpoints(&self, sandbox: &SandboxName) -> Result<Vec<Checkpoint>> {
         self.list_snapshots(sandbox).await
+    }
+
+    async fn describe(&self, sandbox: Option<&str>) -> Result<Vec<Described>> {
+        self.describe_all(sandbox).await
     }
 
     async fn inventory(&self, query: &InventoryQuery) -> Result<Vec<InventoryEntry>> {
@@ -232,7 +264,7 @@ impl Observe for Miosa {
         self.download(sandbox, path, to).await
     }
 
-    async fn variables(&self, sandbox: &SandboxName, kind: VariableKind) -> Result<Vec<String>> {
+    async fn attached(&self, sandbox: &SandboxName, kind: Attachment) -> Result<Vec<Attached>> {
         self.list_variables(sandbox, kind).await
     }
 }

@@ -6,8 +6,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
 use super::Miosa;
-use super::command::signal_script;
+use super::command::{Marker, is_cut, signal_script};
 use super::ledger::{self, Ledger};
+use super::named::follow;
 use super::wire::{Process, Stage};
 use crate::model::{ServiceAddress, ServiceGoal, ServiceSpec};
 use crate::platforms::{LogLine, LogQuery, LogStream, PlatformError, Result};
@@ -40,55 +41,83 @@ impl Miosa {
         .await
     }
 
-    /// The processes of a service that run, with its ledger.
-    pub(super) async fn running(
-        &self,
-        service: &ServiceAddress,
-    ) -> Result<(Option<Ledger>, Vec<(String, Process)>)> {
+    /// What there is of a service, with its ledger.
+    pub(super) async fn there(&self, service: &ServiceAddress) -> Result<There> {
         let known = self.get(&service.sandbox).await?;
         let record = self.record(&known).await?;
         let ledger = ledger::service(&record, &service.service);
-        let processes = match record.stage() {
-            Stage::Running => self.api.processes(&known.id).await?,
+        let listed = match record.stage() {
+            Stage::Running => self.listed_of(&known.id, service, ledger.as_ref()).await?,
             _ => Vec::new(),
         };
-        let live = self.live(service, ledger.as_ref(), &processes);
-        Ok((ledger, live))
+        let own = self.own(service, ledger.as_ref(), &listed);
+        let is_named = |process: &Process| process.named;
+        let taken = listed.iter().any(is_named) && !own.iter().any(|(_, it)| is_named(it));
+        Ok(There { ledger, own, taken })
     }
 
-    /// Ends these processes, and waits until they are gone.
-    pub(super) async fn end_processes(&self, id: &str, processes: &[Process]) -> Result<()> {
+    /// Ends these, and waits until they are gone. Named services are kept, stopped.
+    pub(super) async fn end_all(&self, id: &str, processes: &[Process]) -> Result<()> {
         for process in processes {
-            self.api.kill(id, &process.pid).await?;
+            match process.path() {
+                ["services", name] => self.api.stop_service(id, name).await?,
+                _ => self.api.kill(id, process).await?,
+            }
         }
+        self.until_gone(id, processes, Process::is_live).await
+    }
+
+    /// As [`Miosa::end_all`]; named services are removed.
+    pub(super) async fn remove_all(&self, id: &str, processes: &[Process]) -> Result<()> {
+        for process in processes {
+            self.api.kill(id, process).await?;
+        }
+        self.until_gone(id, processes, |it| it.named || it.is_live())
+            .await
+    }
+
+    async fn until_gone(
+        &self,
+        id: &str,
+        processes: &[Process],
+        counts: fn(&Process) -> bool,
+    ) -> Result<()> {
         let began = Instant::now();
-        loop {
-            let listed = self.api.processes(id).await?;
-            let is_left = |process: &&Process| {
-                let same = |it: &&Process| {
-                    it.is_live() && it.pid == process.pid && it.started_at == process.started_at
-                };
-                listed.iter().any(|it| same(&it))
-            };
-            let Some(left) = processes.iter().find(is_left) else {
-                return Ok(());
-            };
+        let mut left: Vec<_> = processes.iter().collect();
+        while !left.is_empty() {
+            let told = self.told_of(id, &left).await?;
+            left.retain(|process| told.iter().any(|it| counts(it) && it.is_same(process)));
+            let Some(process) = left.first() else { break };
             if began.elapsed() >= ENDING {
-                let text = format!("process {} does not end", left.pid);
-                return Err(PlatformError::new(text));
+                let [_, which] = process.path();
+                let what = if process.named { "service" } else { "process" };
+                return Err(PlatformError::new(format!("{what} {which} does not end")));
             }
             sleep(PAUSE).await;
         }
+        Ok(())
+    }
+
+    /// What is told now of these, and perhaps of others.
+    async fn told_of(&self, id: &str, processes: &[&Process]) -> Result<Vec<Process>> {
+        let mut told = match processes.iter().all(|it| it.named) {
+            true => Vec::new(),
+            false => self.api.processes(id).await?,
+        };
+        for named in processes.iter().filter(|it| it.named) {
+            let [_, name] = named.path();
+            told.extend(self.api.service(id, name).await?);
+        }
+        Ok(told)
     }
 
     /// Stops a service.
     pub(super) async fn end(&self, service: &ServiceAddress) -> Result<()> {
         let known = self.get(&service.sandbox).await?;
-        let (ledger, live) = self.running(service).await?;
-        let processes: Vec<_> = live.into_iter().map(|(_, process)| process).collect();
-        if !processes.is_empty() {
-            self.end_processes(&known.id, &processes).await?;
-        }
+        let There { ledger, own, .. } = self.there(service).await?;
+        let own = own.into_iter().map(|(_, process)| process);
+        let live: Vec<_> = own.filter(Process::is_live).collect();
+        self.end_all(&known.id, &live).await?;
         match ledger {
             Some(ledger) if ledger.goal != ServiceGoal::Stopped => {
                 let stopped = |before: Option<Ledger>| {
@@ -96,6 +125,7 @@ impl Miosa {
                     before.map(|before| Ledger {
                         goal,
                         run: None,
+                        begun: None,
                         ..before
                     })
                 };
@@ -110,15 +140,19 @@ impl Miosa {
         if self.find(&service.sandbox).await?.is_none() {
             return Ok(());
         }
-        self.end(service).await?;
+        let known = self.get(&service.sandbox).await?;
+        let own = self.there(service).await?.own.into_iter();
+        let own: Vec<_> = own.map(|(_, process)| process).collect();
+        self.remove_all(&known.id, &own).await?;
         self.write_ledger(service, |_| None).await
     }
 
     /// The newest process of a service.
-    pub(super) async fn newest(&self, service: &ServiceAddress) -> Result<(String, Process)> {
+    async fn newest(&self, service: &ServiceAddress) -> Result<(String, Process)> {
         let known = self.get(&service.sandbox).await?;
-        let (_, live) = self.running(service).await?;
-        let newest = live.into_iter().next().map(|(_, process)| process);
+        let own = self.there(service).await?.own;
+        let newest = own.into_iter().next().map(|(_, process)| process);
+        let newest = newest.filter(Process::is_live);
         let newest = newest.ok_or_else(|| PlatformError::new(format!("`{service}` does not run")));
         Ok((known.id.clone(), newest?))
     }
@@ -140,6 +174,11 @@ impl Miosa {
             return Err(PlatformError::new(text));
         }
         let (id, process) = self.newest(service).await?;
+        if process.named {
+            let text = format!("Miosa has no route to write to `{service}`, a named service");
+            return Err(PlatformError::new(text)
+                .hint("with `stdin_open: true` it is a process, which may be written to"));
+        }
         Ok(self.api.write(&id, &process.pid, data).await?)
     }
 
@@ -149,7 +188,13 @@ impl Miosa {
         if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
             return Err(PlatformError::new(format!("`{signal}` is not a signal")));
         }
-        let (id, _) = self.newest(service).await?;
+        let (id, process) = self.newest(service).await?;
+        let noted = !process.named && Marker::of(&process).is_none() && !is_cut(&process);
+        if noted {
+            let text =
+                format!("`{service}` was adopted as it ran, without the mark it is found by");
+            return Err(PlatformError::new(text).hint("it has one once it was restarted"));
+        }
         let script = signal_script(&self.stack, service, name);
         let ran = self
             .script(&id, &script.into(), Duration::from_secs(30))
@@ -167,41 +212,54 @@ impl Miosa {
         query: LogQuery,
     ) -> Result<mpsc::Receiver<LogLine>> {
         if query.since.is_some() {
-            let text = "Miosa does not keep the times of log lines";
-            return Err(PlatformError::new(text).hint("ask with --tail"));
+            let text =
+                "Miosa does not tell when a line was written, so none can be asked for by a time";
+            return Err(PlatformError::new(text).hint("ask for the last lines with --tail"));
         }
         let (sender, receiver) = mpsc::channel(64);
-        let (known, (ledger, live)) = (
-            self.get(&service.sandbox).await?,
-            self.running(service).await?,
-        );
-        let newest = live.into_iter().next().map(|(_, process)| process.pid);
+        let known = self.get(&service.sandbox).await?;
+        let There { ledger, own, .. } = self.there(service).await?;
+        let newest = own.into_iter().next().map(|(_, process)| process);
         // One that has ended may still have a log.
-        let pid = newest.or_else(|| Some(ledger?.run?.pid));
-        let Some(pid) = pid else { return Ok(receiver) };
+        let ended = || Some(Process::numbered(ledger?.run?.pid));
+        let Some(process) = newest.or_else(ended) else {
+            return Ok(receiver);
+        };
+        if query.stream.is_some() && (process.named || !query.follow) {
+            let text = "Miosa tells the streams of a log apart only while it follows a process";
+            return Err(PlatformError::new(text).hint("ask without --stream"));
+        }
         let api = self.api.clone();
         if !query.follow {
             let tail = query.tail.unwrap_or(LINES);
-            let lines = api.logs(&known.id, &pid, tail).await?;
+            let lines = api.logs(&known.id, process.path(), tail).await?;
             let skipped = lines.len().saturating_sub(tail);
             tokio::spawn(async move {
                 for text in lines.into_iter().skip(skipped) {
-                    if sender.send(line(LogStream::Stdout, text)).await.is_err() {
+                    if sender
+                        .send(told_line(LogStream::Stdout, text))
+                        .await
+                        .is_err()
+                    {
                         return;
                     }
                 }
             });
             return Ok(receiver);
         }
+        if process.named {
+            tokio::spawn(follow(api, known.id.clone(), process, query.tail, sender));
+            return Ok(receiver);
+        }
         // The stream begins with the first line.
         let skipped = match query.tail {
             None => 0,
             Some(tail) => {
-                let all = api.logs(&known.id, &pid, ALL).await?;
+                let all = api.logs(&known.id, process.path(), ALL).await?;
                 all.len().saturating_sub(tail)
             }
         };
-        let mut events = api.stream(&known.id, &pid).await?;
+        let mut events = api.stream(&known.id, &process.pid).await?;
         tokio::spawn(async move {
             let mut left_out = 0;
             while let Ok(Some(event)) = events.next_event().await {
@@ -211,7 +269,7 @@ impl Miosa {
                 if left_out < skipped {
                     left_out += 1;
                 } else if query.stream.is_none_or(|wanted| wanted == stream)
-                    && sender.send(line(stream, text)).await.is_err()
+                    && sender.send(told_line(stream, text)).await.is_err()
                 {
                     return;
                 }
@@ -221,7 +279,18 @@ impl Miosa {
     }
 }
 
-fn line(stream: LogStream, text: String) -> LogLine {
+/// What there is of a service.
+pub(super) struct There {
+    pub ledger: Option<Ledger>,
+    /// Its processes that run, and its named service, the newest first; each with the revision that it was
+    /// started from.
+    pub own: Vec<(String, Process)>,
+    /// Whether somebody else has a named service with its name.
+    pub taken: bool,
+}
+
+/// A line, which comes without the time at which it was written.
+pub(super) fn told_line(stream: LogStream, text: String) -> LogLine {
     let at = jiff::Timestamp::now();
     LogLine { at, stream, text }
 }

@@ -4,16 +4,19 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use secrecy::{ExposeSecret, SecretString};
-use serde_json::{Value, json};
+use secrecy::SecretString;
+use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::Miosa;
-use super::command::{Marker, folder, line, rev};
-use super::ledger::{Ledger, Run, task_exit};
+use super::command::{Marker, first_line, folder, is_cut, line, rev};
+use super::ledger::{Begun, Ledger, Run, task_exit};
+use super::named;
+use super::services::There;
 use super::wire::Process;
 use crate::event::Failure;
 use crate::model::{Secrets, ServiceAddress, ServiceGoal, ServiceKind, ServiceSpec, show_duration};
+use crate::platforms::cloud::environment::exposed;
 use crate::platforms::cloud::http::HttpError;
 use crate::platforms::cloud::supply::probe::{NOT_READY, Surroundings};
 use crate::platforms::cloud::supply::{Asked, Inside, ready, task};
@@ -29,26 +32,11 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// How long one command waits for the end of a task, in seconds.
 const SLICE: u64 = 5;
 
+/// How many lines are searched for one that a service is ready by.
+const LOOKED_AT: usize = 10_000;
+
 /// How many lines a failed start shows.
 const TAIL: usize = 10;
-
-/// The environment of a process, secrets put in.
-pub(super) fn environment(
-    spec: &ServiceSpec,
-    secrets: &Secrets,
-) -> Result<BTreeMap<String, SecretString>> {
-    let expanded = secrets.expand_env(spec);
-    expanded.map_err(|missing| PlatformError::new(missing.to_string()))
-}
-
-/// An environment as it is sent.
-pub(super) fn exposed(env: &BTreeMap<String, SecretString>) -> Value {
-    let pairs = env.iter();
-    pairs
-        .map(|(key, value)| (key.clone(), value.expose_secret().into()))
-        .collect::<serde_json::Map<_, _>>()
-        .into()
-}
 
 impl Miosa {
     /// Starts a service and returns once it is ready; of a task, once it has exited with 0.
@@ -60,24 +48,37 @@ impl Miosa {
         progress: &dyn Progress,
     ) -> Result<()> {
         let known = self.get(&service.sandbox).await?;
-        let env = environment(spec, secrets)?;
-        let (ledger, live) = self.running(service).await?;
-        let wanted = rev(spec);
-        let is_current = live.first().is_some_and(|(from, _)| *from == wanted);
-        let old = live.iter().skip(usize::from(is_current));
-        let old: Vec<_> = old.map(|(_, process)| process.clone()).collect();
-        if !old.is_empty() {
-            self.end_processes(&known.id, &old).await?;
+        let env = secrets.expand_env(spec)?;
+        let There { ledger, own, taken } = self.there(service).await?;
+        let named = self.is_named(spec);
+        if named && taken {
+            return Err(named::taken(service));
         }
-        let (process, run) = match live.into_iter().next().filter(|_| is_current) {
-            Some((_, process)) => {
+        let is_current = own.first().is_some_and(|(from, process)| {
+            *from == rev(spec) && process.named == named && self.can_go_on(process, spec)
+        });
+        let mut own = own.into_iter().map(|(_, process)| process);
+        let current = if is_current { own.next() } else { None };
+        self.remove_all(&known.id, &own.collect::<Vec<_>>()).await?;
+        let (process, run) = match current {
+            Some(process) => {
                 let marked = Marker::of(&process).map(|marker| marker.run);
-                let noted = || ledger.as_ref()?.run.as_ref().map(|run| run.run.clone());
+                let noted = || ledger.as_ref()?.run_of(&process).map(str::to_owned);
                 let run = marked.or_else(noted).unwrap_or_default();
+                if !process.is_live() {
+                    let name = service.service.as_str();
+                    self.api.start_service(&known.id, name).await?;
+                    self.note_start(service, spec, ledger, &process, &run)
+                        .await?;
+                }
                 (process, run)
             }
             None => {
-                let (process, run) = self.launch(&known.id, service, spec, &env).await?;
+                let over = self.over(&known.id, service, spec, ledger.as_ref()).await?;
+                let (process, run) = match over {
+                    Some(over) => over,
+                    None => self.launch(&known.id, service, spec, &env).await?,
+                };
                 self.note_start(service, spec, ledger, &process, &run)
                     .await?;
                 (process, run)
@@ -122,7 +123,7 @@ impl Miosa {
         process: &Process,
         run: &str,
     ) -> Result<()> {
-        let says = Marker::of(process).is_some();
+        let says = process.named || Marker::of(process).is_some();
         let run = (!says).then(|| Run {
             pid: process.pid.clone(),
             run: run.to_owned(),
@@ -135,17 +136,64 @@ impl Miosa {
                 goal: ServiceGoal::Running,
                 run,
                 exit: None,
+                named: before.named.clone().filter(|_| process.named),
                 ..before
             })
         };
         // Most starts change nothing, and need not ask.
-        if before.is_some() && after.clone()(before.clone()) == before {
+        let is_task = spec.kind == ServiceKind::Task;
+        if !is_task && before.is_some() && after.clone()(before.clone()) == before {
             return Ok(());
         }
         self.write_ledger(service, after).await
     }
 
-    /// Starts a process: where an answer was lost, its marker tells whether it is there.
+    /// The run of a task that was begun and is over, but whose end nobody has noted: the apply that began it
+    /// was cut off.
+    async fn over(
+        &self,
+        id: &str,
+        service: &ServiceAddress,
+        spec: &ServiceSpec,
+        ledger: Option<&Ledger>,
+    ) -> Result<Option<(Process, String)>> {
+        let open = ledger.filter(|ledger| ledger.exit.is_none());
+        let begun = open.and_then(|ledger| ledger.begun.as_ref());
+        let Some(begun) = begun.filter(|begun| begun.rev == rev(spec)) else {
+            return Ok(None);
+        };
+        let run = begun.run.clone();
+        let marker = Marker {
+            run: run.clone(),
+            ..Marker::new(&self.stack, service, spec)
+        };
+        let ended = self.has_ended(id, service, &marker).await?;
+        Ok(ended.then(|| (Process::ended(line(spec, service, &marker, "")), run)))
+    }
+
+    /// Writes down that a task is about to be run.
+    async fn note_run(
+        &self,
+        service: &ServiceAddress,
+        spec: &ServiceSpec,
+        marker: &Marker,
+    ) -> Result<()> {
+        let begun = Begun {
+            rev: marker.rev.clone(),
+            run: marker.run.clone(),
+        };
+        let after = |before: Option<Ledger>| {
+            Some(Ledger {
+                begun: Some(begun),
+                exit: None,
+                ..before.unwrap_or_else(|| Ledger::new(spec))
+            })
+        };
+        self.write_ledger(service, after).await
+    }
+
+    /// Starts a process, or makes a named service: where an answer was lost, its marker tells whether it is
+    /// there.
     async fn launch(
         &self,
         id: &str,
@@ -154,25 +202,41 @@ impl Miosa {
         env: &BTreeMap<String, SecretString>,
     ) -> Result<(Process, String)> {
         let began = Instant::now();
-        let mut lost = 0;
-        loop {
-            let marker = Marker::new(&self.stack, service, spec);
-            let body = json!({
-                "command": line(spec, service, &marker),
+        let named = self.is_named(spec);
+        let marker = Marker::new(&self.stack, service, spec);
+        let body = match named {
+            true => {
+                self.note_named(service, spec, &marker).await?;
+                self.named_body(service, spec, env, &marker)
+            }
+            false => json!({
+                "command": line(spec, service, &marker, ""),
                 "cwd": folder(spec),
                 "env": exposed(env),
                 "name": service.service,
-            });
-            let error = match self.api.start(id, &body).await {
+            }),
+        };
+        if spec.kind == ServiceKind::Task {
+            self.note_run(service, spec, &marker).await?;
+        }
+        let mut lost = 0;
+        loop {
+            let asked = match named {
+                true => self.api.create_service(id, &body).await,
+                false => self.api.start(id, &body).await,
+            };
+            let error = match asked {
                 Ok(process) => return Ok((process, marker.run)),
                 Err(error) => error,
             };
-            if error.may_be_done() {
-                if let Some(process) = self.look_for(id, service, &marker).await? {
+            // A name may be taken by what was asked for before, and has come late.
+            let late = named && lost > 0 && error.is_conflict() && !is_early(&error);
+            if error.may_be_done() || late {
+                if let Some(process) = self.look_for(id, service, &marker, named).await? {
                     return Ok((process, marker.run));
                 }
                 if spec.kind == ServiceKind::Task && self.has_ended(id, service, &marker).await? {
-                    let command = line(spec, service, &marker);
+                    let command = line(spec, service, &marker, "");
                     return Ok((Process::ended(command), marker.run));
                 }
                 lost += 1;
@@ -196,20 +260,23 @@ impl Miosa {
         id: &str,
         service: &ServiceAddress,
         marker: &Marker,
+        named: bool,
     ) -> Result<Option<Process>> {
+        let name = service.service.as_str();
         for _ in 0..LOOKS {
-            let listed = self.api.processes(id).await?;
+            let listed = match named {
+                true => self.api.service(id, name).await?.into_iter().collect(),
+                false => self.api.processes(id).await?,
+            };
             let found = listed
                 .into_iter()
                 .find(|process| match Marker::of(process) {
                     Some(of_it) => of_it == *marker,
                     // Its command came back shortened: by its name.
                     None => {
-                        let command = process.command.as_deref().unwrap_or_default();
-                        let short = command.starts_with("env GABION") || command.is_empty();
-                        short
+                        is_cut(process)
                             && process.is_live()
-                            && process.name.as_deref() == Some(service.service.as_str())
+                            && process.name.as_deref() == Some(name)
                     }
                 });
             if found.is_some() {
@@ -257,7 +324,7 @@ impl Started<'_> {
                 && began.elapsed() >= limit.0
             {
                 let processes = std::slice::from_ref(self.process);
-                self.miosa.end_processes(self.id, processes).await?;
+                self.miosa.end_all(self.id, processes).await?;
                 let time = show_duration(limit.0);
                 return Err(PlatformError::new(format!("not completed after {time}")));
             }
@@ -296,15 +363,29 @@ impl Started<'_> {
     }
 
     async fn is_alive(&self) -> Result<bool> {
-        let listed = self.miosa.api.processes(self.id).await?;
-        Ok(listed
-            .iter()
-            .any(|it| it.is_live() && it.pid == self.process.pid))
+        Ok(self.now().await?.is_some_and(|it| it.is_live()))
+    }
+
+    /// What is told of it now.
+    async fn now(&self) -> Result<Option<Process>> {
+        let api = &self.miosa.api;
+        if let ["services", name] = self.process.path() {
+            return Ok(api.service(self.id, name).await?);
+        }
+        let listed = api.processes(self.id).await?.into_iter();
+        let mut same = listed.filter(|it| it.pid == self.process.pid);
+        // A number is used again.
+        let first = same.next();
+        Ok(same.find(Process::is_live).or(first))
     }
 
     /// An error with the last lines of the service's output.
     async fn with_log(&self, error: PlatformError, secrets: &Secrets) -> PlatformError {
-        let logs = self.miosa.api.logs(self.id, &self.process.pid, TAIL).await;
+        let logs = self
+            .miosa
+            .api
+            .logs(self.id, self.process.path(), TAIL)
+            .await;
         let log_tail = logs.unwrap_or_default();
         let log_tail = log_tail.iter().map(|line| secrets.conceal(line)).collect();
         let PlatformError(failure) = error;
@@ -326,22 +407,26 @@ impl Inside for Started<'_> {
     }
 
     async fn alive(&self) -> Result<()> {
-        if self.is_alive().await? {
+        let now = self.now().await?;
+        if now.as_ref().is_some_and(Process::is_live) {
             return Ok(());
         }
-        let listed = self.miosa.api.processes(self.id).await?;
-        let it = listed.into_iter().find(|it| it.pid == self.process.pid);
-        let code = it.and_then(|it| it.exit_code);
+        let code = now.and_then(|it| it.exit_code);
         let code = code.map(|code| format!(" with {code}")).unwrap_or_default();
         Err(PlatformError::new(format!("exited{code}")))
     }
 
     async fn has_said(&self, text: &str) -> Result<bool> {
-        let lines = self
-            .miosa
-            .api
-            .logs(self.id, &self.process.pid, 10_000)
-            .await?;
-        Ok(lines.iter().any(|line| line.contains(text)))
+        let path = self.process.path();
+        let lines = self.miosa.api.logs(self.id, path, LOOKED_AT).await?;
+        let mut since = lines.as_slice();
+        if self.process.named {
+            // Its log may go on from what it said before.
+            let first = first_line(self.run);
+            let begun = lines.iter().rposition(|line| *line == first);
+            let gone = (lines.len() >= LOOKED_AT).then_some(0);
+            since = &lines[begun.or(gone).unwrap_or(lines.len())..];
+        }
+        Ok(since.iter().any(|line| line.contains(text)))
     }
 }

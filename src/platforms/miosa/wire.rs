@@ -5,6 +5,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
+use crate::model::ServiceName;
+
 /// The record under `data`, or the body itself.
 pub(super) fn unwrapped(body: Value) -> Value {
     match body {
@@ -119,12 +121,15 @@ impl Record {
     }
 }
 
-/// A background process.
+/// A background process, or a named service.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Process {
-    /// A number, or a text.
+    /// A number, or a text; empty for a named service that does not tell it.
     #[serde(deserialize_with = "text")]
     pub pid: String,
+    /// Whether it is a named service, which has its name instead of a number.
+    #[serde(skip)]
+    pub named: bool,
     #[serde(default)]
     pub name: Option<String>,
     #[serde(default)]
@@ -140,30 +145,87 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// One that has ended, of which nothing is told any more.
-    pub(super) fn ended(command: String) -> Self {
+    /// One of which only its number is known.
+    pub(super) fn numbered(pid: String) -> Self {
         Self {
-            pid: String::new(),
+            pid,
+            named: false,
             name: None,
-            command: Some(command),
-            status: Some("exited".to_owned()),
+            command: None,
+            status: None,
             state: None,
             exit_code: None,
             started_at: None,
         }
     }
 
-    /// Whether it runs.
+    /// One that has ended, of which nothing is told any more.
+    pub(super) fn ended(command: String) -> Self {
+        Self {
+            command: Some(command),
+            status: Some("exited".to_owned()),
+            ..Self::numbered(String::new())
+        }
+    }
+
+    /// A named service of which no more is known.
+    pub(super) fn service(name: &ServiceName) -> Self {
+        Self {
+            named: true,
+            name: Some(name.to_string()),
+            ..Self::numbered(String::new())
+        }
+    }
+
+    /// Where it is found below its sandbox.
+    pub(super) fn path(&self) -> [&str; 2] {
+        match self.named {
+            true => ["services", self.name.as_deref().unwrap_or_default()],
+            false => ["processes", &self.pid],
+        }
+    }
+
+    /// Whether this is told of the same process. Numbers are used again, names are not.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.path() == other.path() && (self.named || self.started_at == other.started_at)
+    }
+
+    /// Whether it runs. A named service is started again, and may tell how it ended before.
     pub(super) fn is_live(&self) -> bool {
         let word = self.status.as_deref().or(self.state.as_deref());
-        let over = ["stopped", "failed", "exited", "killed", "completed"];
-        self.exit_code.is_none() && !word.is_some_and(|word| over.contains(&word))
+        let over = [
+            "stopped",
+            "failed",
+            "exited",
+            "killed",
+            "completed",
+            "error",
+        ];
+        let runs = self.named || self.exit_code.is_none();
+        runs && !word.is_some_and(|word| over.contains(&word))
     }
 
     /// When it was started.
     pub(super) fn started(&self) -> Option<Timestamp> {
         self.started_at.as_deref()?.parse().ok()
     }
+}
+
+/// A named service (§6), of which perhaps nothing but its state is told; `name` is what was asked for.
+pub(super) fn named(mut body: Value, name: Option<&str>) -> Result<Process, String> {
+    if let Value::Object(body) = &mut body {
+        let pid = body.entry("pid").or_insert(Value::Null);
+        if pid.is_null() {
+            *pid = String::new().into();
+        }
+    }
+    let told: Process = read(body)?;
+    let name = told.name.or_else(|| name.map(str::to_owned));
+    Ok(Process {
+        named: true,
+        name,
+        ..told
+    })
 }
 
 /// What a command left.
@@ -265,6 +327,21 @@ mod tests {
             assert_eq!((process.pid.as_str(), process.is_live()), (pid, live));
         }
         assert!(read::<Process>(json!({"pid": null})).is_err());
+    }
+
+    #[test]
+    fn of_a_named_service_its_state_is_enough() {
+        let told = json!({"name": "api", "status": "running", "pid": null, "exit_code": 1});
+        for (shape, live) in [
+            (json!({"status": "running"}), true),
+            (json!({"status": "stopped"}), false),
+            (told, true),
+        ] {
+            let service = named(shape, Some("api")).unwrap();
+            assert_eq!(service.path(), ["services", "api"]);
+            assert_eq!((service.pid.as_str(), service.is_live()), ("", live));
+        }
+        assert!(named(json!("running"), Some("api")).is_err());
     }
 
     #[test]

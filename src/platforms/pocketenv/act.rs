@@ -4,18 +4,19 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use secrecy::SecretString;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
-use super::super::cloud::supply::shell::command;
-use super::command::environment;
-use super::{Pocketenv, capabilities, label};
+use super::super::cloud::supply::shell::{command, quote};
+use super::command::{environment, surroundings};
+use super::{Inner, Pocketenv, capabilities, label};
 use crate::model::{
-    Capabilities, Listing, SandboxName, SandboxSpec, Secrets, ServiceAddress, ServiceSpec,
+    Capabilities, Checkpoint, DesiredSandbox, Forked, Listing, Restored, SandboxName, SandboxSpec,
+    Secrets, ServiceAddress, ServiceName, ServiceSpec,
 };
 use crate::platforms::{
-    Act, Endpoint, InventoryEntry, InventoryQuery, LogLine, LogQuery, Observe, PlatformError,
-    Progress, Result, Streams, VariableKind,
+    Act, Attached, Attachment, Described, Endpoint, ForkOptions, InventoryEntry, InventoryQuery,
+    LogLine, LogQuery, LogStream, Observe, PlatformError, Progress, Result, Streams,
 };
 
 #[async_trait]
@@ -28,12 +29,24 @@ impl Observe for Pocketenv {
         self.0.observe_all().await
     }
 
+    fn dates_lines(&self) -> bool {
+        false
+    }
+
     async fn logs(
         &self,
         service: &ServiceAddress,
         query: LogQuery,
     ) -> Result<mpsc::Receiver<LogLine>> {
         self.0.clone().read_log(service, query).await
+    }
+
+    async fn checkpoints(&self, sandbox: &SandboxName) -> Result<Vec<Checkpoint>> {
+        self.0.list_backups(sandbox).await
+    }
+
+    async fn describe(&self, sandbox: Option<&str>) -> Result<Vec<Described>> {
+        self.0.describe_all(sandbox).await
     }
 
     async fn inventory(&self, query: &InventoryQuery) -> Result<Vec<InventoryEntry>> {
@@ -75,12 +88,12 @@ impl Observe for Pocketenv {
         self.0.download(&id, path, to).await
     }
 
-    async fn variables(&self, sandbox: &SandboxName, kind: VariableKind) -> Result<Vec<String>> {
+    async fn attached(&self, sandbox: &SandboxName, kind: Attachment) -> Result<Vec<Attached>> {
         let id = self.0.id(sandbox).await?;
         let all = self.0.api.attached(&id, kind).await?;
-        let mut names: Vec<_> = all.into_iter().map(|it| it.name).collect();
-        names.sort();
-        Ok(names)
+        let mut all: Vec<_> = all.into_iter().map(|it| it.shown()).collect();
+        all.sort();
+        Ok(all)
     }
 }
 
@@ -114,6 +127,17 @@ impl Act for Pocketenv {
         self.0.remove(&id).await?;
         self.0.ids().remove(sandbox);
         Ok(())
+    }
+
+    async fn adopt(
+        &self,
+        found: &Described,
+        sandbox: &SandboxName,
+        wanted: &DesiredSandbox,
+        _restart: bool,
+    ) -> Result<Vec<ServiceName>> {
+        self.0.take_in(found, sandbox, wanted).await?;
+        Ok(Vec::new())
     }
 
     async fn upsert_service(
@@ -182,10 +206,42 @@ impl Act for Pocketenv {
         url.ok_or_else(|| PlatformError::new("the platform does not tell where its editor is"))
     }
 
-    async fn set_variable(
+    async fn create_checkpoint(
         &self,
         sandbox: &SandboxName,
-        kind: VariableKind,
+        name: Option<&str>,
+        _secrets: &Secrets,
+    ) -> Result<Checkpoint> {
+        self.0.back_up(sandbox, name).await
+    }
+
+    async fn restore_checkpoint(
+        &self,
+        _sandbox: &SandboxName,
+        id: &str,
+        _secrets: &Secrets,
+    ) -> Result<Restored> {
+        self.0.bring_back(id).await
+    }
+
+    async fn delete_checkpoint(&self, _sandbox: &SandboxName, _id: &str) -> Result<()> {
+        Err(self.cannot("delete checkpoints: it removes its backups when their time is over"))
+    }
+
+    async fn fork_sandbox(
+        &self,
+        _source: &SandboxName,
+        _fork: &SandboxName,
+        _options: &ForkOptions,
+        _secrets: &Secrets,
+    ) -> Result<Forked> {
+        Err(self.cannot("make a copy of a sandbox"))
+    }
+
+    async fn attach(
+        &self,
+        sandbox: &SandboxName,
+        kind: Attachment,
         name: &str,
         value: &SecretString,
     ) -> Result<()> {
@@ -193,15 +249,10 @@ impl Act for Pocketenv {
         self.0.set_attached(&id, kind, name, value).await
     }
 
-    async fn unset_variable(
-        &self,
-        sandbox: &SandboxName,
-        kind: VariableKind,
-        name: &str,
-    ) -> Result<()> {
+    async fn detach(&self, sandbox: &SandboxName, kind: Attachment, name: &str) -> Result<()> {
         let id = self.0.id(sandbox).await?;
         let all = self.0.api.attached(&id, kind).await?;
-        match all.iter().find(|it| it.name == name) {
+        match all.iter().find(|it| it.name() == name) {
             Some(it) => self.0.remove_attached(kind, &id, &it.id).await,
             None => Ok(()),
         }
@@ -222,15 +273,44 @@ impl Act for Pocketenv {
         let mut env = ours.mark.spec.env;
         env.retain(|_, value| !value.contains("${secret."));
         let script = format!("{}{}", environment(&env, |_| None), command(argv));
-        let ran = self.0.api.exec(&ours.sandbox.id, &script).await?;
-        let written = async {
-            streams.stdout.write_all(ran.stdout.as_bytes()).await?;
-            streams.stdout.flush().await?;
-            streams.stderr.write_all(ran.stderr.as_bytes()).await?;
-            streams.stderr.flush().await
-        };
-        let written: std::io::Result<()> = written.await;
-        written.map_err(|error| PlatformError::new(error.to_string()))?;
+        self.0
+            .execute(&ours.sandbox.id, &script, &mut streams)
+            .await
+    }
+
+    async fn exec_in_service(
+        &self,
+        service: &ServiceAddress,
+        argv: &[String],
+        _secrets: &Secrets,
+        mut streams: Streams,
+    ) -> Result<i32> {
+        let (sandbox, name) = (&service.sandbox, &service.service);
+        let id = self.0.id(sandbox).await?;
+        let found = self.0.service_of(&id, sandbox, name).await?;
+        let missing = || PlatformError::new(format!("there is no service `{service}`"));
+        let (_, label) = found.ok_or_else(missing)?;
+        // The sandbox has its secrets by their names.
+        let script = format!(
+            "{}exec {}",
+            surroundings(name, &label.mark.spec),
+            command(argv)
+        );
+        let script = format!("/bin/sh -c {}", quote(&script));
+        self.0.execute(&id, &script, &mut streams).await
+    }
+}
+
+impl Inner {
+    /// Runs a command line and passes on what it has written.
+    async fn execute(&self, id: &str, script: &str, streams: &mut Streams) -> Result<i32> {
+        let ran = self.api.exec(id, script).await?;
+        for (stream, text) in [
+            (LogStream::Stdout, ran.stdout),
+            (LogStream::Stderr, ran.stderr),
+        ] {
+            streams.pass_on(stream, text.as_bytes()).await?;
+        }
         Ok(ran.exit_code)
     }
 }

@@ -2,15 +2,15 @@
 //! no input is sent without a body.
 
 use jiff::Timestamp;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
 use super::seal::{Seal, redacted};
 use super::wire::{
-    Attached, AttachedPage, Created, Exposed, Found, Port, Ports, Profile, Ran, Sandbox, Sandboxes,
-    Service, Services,
+    Attached, AttachedPage, Backup, Backups, Created, Exposed, Found, Port, Ports, Profile, Ran,
+    Sandbox, Sandboxes, Service, Services,
 };
-use crate::platforms::VariableKind;
+use crate::platforms::Attachment;
 use crate::platforms::cloud::http::{Client, HttpError, Request};
 
 /// How many entries of a list are asked for at once; the platform declares no limit.
@@ -202,6 +202,27 @@ impl Api {
         Ok(exposed.preview_url)
     }
 
+    /// Has a folder backed up, some time soon.
+    pub async fn create_backup(&self, id: &str, folder: &str, description: &str) -> Result<()> {
+        let body = json!({ "directory": folder, "description": description });
+        let request = self.post("sandbox.createBackup").query("id", id);
+        request.json(&body).send().await.map(drop)
+    }
+
+    /// The backups that are made and not over.
+    pub async fn backups(&self, id: &str) -> Result<Vec<Backup>> {
+        let request = self.get("sandbox.getBackups").query("id", id);
+        let backups: Backups = request.fetch().await?;
+        Ok(backups.backups)
+    }
+
+    /// Brings a folder back.
+    pub async fn restore_backup(&self, backup: &str) -> Result<()> {
+        let request = self.post("sandbox.restoreBackup");
+        let request = request.json(&json!({ "backupId": backup }));
+        request.send().await.map(drop)
+    }
+
     pub async fn services(&self, sandbox: &str) -> Result<Vec<Service>> {
         let request = self.get("service.getServices").query("sandboxId", sandbox);
         let services: Services = request.fetch().await?;
@@ -238,16 +259,13 @@ impl Api {
         request.send().await.map(drop)
     }
 
-    /// The variables or secrets of a sandbox.
-    pub async fn attached(&self, sandbox: &str, kind: VariableKind) -> Result<Vec<Attached>> {
-        let operation = match kind {
-            VariableKind::Plain => "variable.getVariables",
-            VariableKind::Secret => "secret.getSecrets",
-        };
+    /// What is attached to a sandbox.
+    pub async fn attached(&self, sandbox: &str, kind: Attachment) -> Result<Vec<Attached>> {
+        let operation = operation(kind, "get", "s");
         let mut all = Vec::new();
         loop {
             let request = self
-                .get(operation)
+                .get(&operation)
                 .query("sandboxId", sandbox)
                 .query("limit", PAGE.to_string())
                 .query("offset", all.len().to_string());
@@ -260,45 +278,60 @@ impl Api {
         }
     }
 
-    /// Sets a variable or secret: another value for `id`, or a new one.
+    /// Attaches something: another value for `id`, or something new. The content of a file that is there
+    /// cannot be changed.
     pub async fn attach(
         &self,
         sandbox: &str,
-        kind: VariableKind,
+        kind: Attachment,
         id: Option<&str>,
         name: &str,
         value: &SecretString,
     ) -> Result<()> {
-        use secrecy::ExposeSecret;
-        let (noun, sent) = match kind {
-            VariableKind::Plain => ("variable", Some(value.expose_secret().to_owned())),
-            VariableKind::Secret => ("secret", self.seal.seal(value)),
-        };
-        let operation = match (kind, id) {
-            (VariableKind::Plain, None) => "variable.addVariable",
-            (VariableKind::Plain, Some(_)) => "variable.updateVariable",
-            (VariableKind::Secret, None) => "secret.addSecret",
-            (VariableKind::Secret, Some(_)) => "secret.updateSecret",
-        };
+        let plain = || value.expose_secret().to_owned();
         let mut body = json!({});
-        body[noun] = json!({ "sandboxId": sandbox, "name": name, "value": sent });
-        if kind == VariableKind::Secret {
-            body["redacted"] = json!(redacted(value));
-        }
+        body[noun(kind)] = match kind {
+            Attachment::Variable => json!({ "sandboxId": sandbox, "name": name, "value": plain() }),
+            Attachment::Secret => {
+                body["redacted"] = json!(redacted(value));
+                json!({ "sandboxId": sandbox, "name": name, "value": self.seal.seal(value) })
+            }
+            Attachment::File => {
+                json!({ "sandboxId": sandbox, "path": name, "content": self.seal.seal(value) })
+            }
+            Attachment::Volume => json!({ "sandboxId": sandbox, "name": name, "path": plain() }),
+        };
+        let verb = match id {
+            Some(_) => "update",
+            None => "add",
+        };
         if let Some(id) = id {
             body["id"] = json!(id);
         }
-        self.post(operation).json(&body).send().await.map(drop)
+        let request = self.post(&operation(kind, verb, ""));
+        request.json(&body).send().await.map(drop)
     }
 
-    pub async fn detach(&self, kind: VariableKind, id: &str) -> Result<()> {
-        let operation = match kind {
-            VariableKind::Plain => "variable.deleteVariable",
-            VariableKind::Secret => "secret.deleteSecret",
-        };
-        let request = self.post(operation).query("id", id);
+    pub async fn detach(&self, kind: Attachment, id: &str) -> Result<()> {
+        let request = self.post(&operation(kind, "delete", "")).query("id", id);
         request.send().await.map(drop)
     }
+}
+
+fn noun(kind: Attachment) -> &'static str {
+    match kind {
+        Attachment::Variable => "variable",
+        Attachment::Secret => "secret",
+        Attachment::File => "file",
+        Attachment::Volume => "volume",
+    }
+}
+
+/// `file.addFile`, `volume.getVolumes`.
+fn operation(kind: Attachment, verb: &str, end: &str) -> String {
+    let noun = noun(kind);
+    let (first, rest) = noun.split_at(1);
+    format!("{noun}.{verb}{}{rest}{end}", first.to_uppercase())
 }
 
 /// When something was made, in the order of making; what does not say it is the oldest.

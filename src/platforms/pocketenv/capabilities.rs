@@ -1,13 +1,15 @@
 //! What Pocketenv can honour: protocol page pocketenv.
 
-use crate::model::{Capabilities, Scope, Support};
+use super::CLOUDFLARE;
+use super::ports;
+use crate::model::{Capabilities, Scope, Support, Urls};
 
 use Scope::{Sandbox, Service};
-use Support::{Supplied, Unsupported};
+use Support::{Fixed, Supplied, Unsupported};
 
 const HIDDEN: &str = "sandboxes there see nothing of this machine";
 const CHOSEN: &str = "the provider decides, and never changes it";
-const SNAPSHOT: &str = "gabion makes no checkpoints there";
+const SNAPSHOT: &str = "its backups run nothing, and freeze nothing";
 const LIMIT: &str = "nothing limits a service there";
 
 /// The table.
@@ -16,6 +18,10 @@ pub fn capabilities() -> &'static Capabilities {
         kind: "pocketenv",
         summary: "sandboxes at pocketenv.io, over XRPC",
         shared_network: false,
+        urls: Urls::Ports {
+            least: ports::VSCODE + 1,
+            reserved: &[ports::RESERVED],
+        },
         settings: &[
             ("url", "where it is; default https://api.pocketenv.io"),
             ("token", "the token; default $POCKETENV_TOKEN"),
@@ -31,13 +37,36 @@ pub fn capabilities() -> &'static Capabilities {
                 "base",
                 "the base of sandboxes that name none; default openclaw",
             ),
+            (
+                "backup_directory",
+                "what checkpoints keep; default where commands run",
+            ),
         ],
+        demands: &[("services", "provider", CLOUDFLARE)],
         exceptions: &[
+            (
+                Sandbox,
+                "base",
+                Fixed,
+                "a sandbox keeps the base it was made from",
+            ),
             (
                 Sandbox,
                 "keep_alive",
                 Supplied,
                 "it is a yes or no there: any time means yes",
+            ),
+            (
+                Sandbox,
+                "repo.ref",
+                Unsupported,
+                "it is told a URL, and clones what its HEAD points to",
+            ),
+            (
+                Sandbox,
+                "repo.depth",
+                Unsupported,
+                "it is told a URL, and decides itself how much it fetches",
             ),
             (Sandbox, "vcpus", Unsupported, CHOSEN),
             (Sandbox, "memory", Unsupported, CHOSEN),

@@ -41,12 +41,12 @@ impl Inner {
             let bytes = STANDARD.decode(text.trim());
             let bytes =
                 bytes.map_err(|_| PlatformError::new("the file came in pieces that do not fit"))?;
-            to.write_all(&bytes).await.map_err(failed)?;
+            to.write_all(&bytes).await?;
             if bytes.len() < PIECE {
                 break;
             }
         }
-        to.flush().await.map_err(failed)
+        Ok(to.flush().await?)
     }
 
     /// The file is written beside its place and moved there when it is whole.
@@ -86,14 +86,10 @@ impl Inner {
 async fn fill(from: &mut (dyn AsyncRead + Send + Unpin), bytes: &mut [u8]) -> Result<usize> {
     let mut length = 0;
     while length < bytes.len() {
-        match from.read(&mut bytes[length..]).await.map_err(failed)? {
+        match from.read(&mut bytes[length..]).await? {
             0 => break,
             more => length += more,
         }
     }
     Ok(length)
-}
-
-fn failed(error: std::io::Error) -> PlatformError {
-    PlatformError::new(error.to_string())
 }

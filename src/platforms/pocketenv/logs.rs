@@ -48,7 +48,10 @@ impl Inner {
                 return;
             }
             loop {
-                tokio::time::sleep(PAUSE).await;
+                tokio::select! {
+                    () = sender.closed() => return,
+                    () = tokio::time::sleep(PAUSE) => {}
+                }
                 let more = format!("tail -c +{} {log} 2>/dev/null", read + 1);
                 let Ok(ran) = self.api.exec(&id, &more).await else {
                     continue;
@@ -57,7 +60,7 @@ impl Inner {
                 let whole = ran.stdout.rfind('\n').map_or(0, |end| end + 1);
                 let text = &ran.stdout[..whole];
                 read += text.len() as u64;
-                if send(&sender, text).await.is_err() || sender.is_closed() {
+                if send(&sender, text).await.is_err() {
                     return;
                 }
             }

@@ -7,8 +7,10 @@
 
 mod act;
 mod api;
+mod backups;
 mod capabilities;
 mod command;
+mod describe;
 mod files;
 mod inside;
 mod label;
@@ -57,7 +59,7 @@ const CLOUDFLARE: &str = "cloudflare";
 const BUDGET: Budget = Budget {
     per_second: Some(500.0 / 30.0),
     burst: 400.0,
-    at_once: 64,
+    at_once: 100,
 };
 
 /// The sandboxes of one stack.
@@ -68,6 +70,8 @@ struct Inner {
     stack: String,
     provider: String,
     base: String,
+    /// What is backed up, where the entry says so.
+    backup_directory: Option<String>,
     /// The user's DID where the platform does not tell it: that of the token.
     own: Option<String>,
     did: OnceCell<String>,
@@ -79,14 +83,14 @@ struct Inner {
     refreshing: tokio::sync::Mutex<()>,
 }
 
-/// Whether the platform could be spoken to.
-pub(super) fn has_access(settings: &Settings<'_>) -> bool {
+/// Whether there is a token.
+pub fn has_access(settings: &Settings<'_>) -> bool {
     settings.has_token(&SOURCES)
 }
 
 impl Pocketenv {
-    /// Opens it for a stack.
-    pub(super) fn new(settings: &Settings<'_>, stack: &str) -> Result<Self> {
+    /// The platform of a manifest's entry.
+    pub fn open(settings: &Settings<'_>, stack: &str) -> Result<Self> {
         let mut endpoint = settings.endpoint(&SOURCES)?;
         if endpoint.url.is_tls() {
             endpoint.budget = BUDGET;
@@ -106,6 +110,7 @@ impl Pocketenv {
                 .plain("provider")
                 .unwrap_or_else(|| CLOUDFLARE.to_owned()),
             base: settings.plain("base").unwrap_or_else(|| BASE.to_owned()),
+            backup_directory: settings.plain("backup_directory"),
             own,
             did: OnceCell::new(),
             ids: Mutex::default(),
@@ -137,10 +142,9 @@ impl Inner {
 
     /// The id of a sandbox that is there.
     async fn id(&self, sandbox: &SandboxName) -> Result<String> {
-        self.find(sandbox).await?.ok_or_else(|| {
-            PlatformError::new(format!("sandbox `{sandbox}` does not exist"))
-                .hint("gabion apply makes it")
-        })
+        self.find(sandbox)
+            .await?
+            .ok_or_else(|| PlatformError::no_sandbox(sandbox))
     }
 
     /// The id of a sandbox, if it is there.

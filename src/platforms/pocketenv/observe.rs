@@ -14,8 +14,8 @@ use super::label::{self, Label};
 use super::wire::{Port, RUNNING, STOPPED, Sandbox, Service};
 use super::{Inner, command, ports};
 use crate::model::{
-    Definition, Isolation, Listing, ObservedSandbox, ObservedService, Program, SandboxName,
-    SandboxSpec, SandboxState, ServiceGoal, ServiceKind, ServiceName, ServiceSpec, ServiceState,
+    Definition, Listing, ObservedSandbox, ObservedService, Program, SandboxName, SandboxSpec,
+    SandboxState, ServiceGoal, ServiceKind, ServiceName, ServiceSpec, ServiceState,
 };
 use crate::platforms::cloud::mark::SandboxMark;
 use crate::platforms::{PlatformError, Result};
@@ -148,7 +148,8 @@ impl Inner {
         Ok(ObservedSandbox {
             spec: Arc::new(spec),
             state,
-            isolation: Isolation::Strict,
+            spec_known: true,
+            isolation: None,
             keeper_pid: None,
             supervisor_pid: None,
             services: observed,
@@ -191,7 +192,8 @@ impl Inner {
         sandbox: SandboxState,
     ) -> ObservedService {
         let mark = &label.mark;
-        let running = service.is_running() && sandbox == SandboxState::Running;
+        // A task that has ended is `RUNNING` there until it is stopped.
+        let running = service.is_running() && sandbox == SandboxState::Running && !label.done;
         let mut spec = mark.spec.clone();
         spec.description = text;
         let idle = !running && service.command == command::IDLE;

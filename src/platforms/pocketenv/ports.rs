@@ -10,7 +10,7 @@ use crate::platforms::{Endpoint, Result};
 pub(super) const VSCODE: u16 = 1024;
 
 /// What the platform keeps for itself.
-const RESERVED: u16 = 3000;
+pub(super) const RESERVED: u16 = 3000;
 
 /// The ports of a service that the platform exposes: 1025 and above, but for 3000.
 pub(super) fn exposed(spec: &ServiceSpec) -> impl Iterator<Item = u16> {

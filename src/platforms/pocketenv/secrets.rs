@@ -4,11 +4,11 @@
 use std::collections::BTreeSet;
 
 use super::super::cloud::supply::shell::quote;
-use super::Inner;
 use super::command::{secret_name, secret_prefix};
 use super::surely::surely;
-use crate::model::{SandboxSpec, Secrets, ServiceName, ServiceSpec};
-use crate::platforms::{PlatformError, Result, VariableKind};
+use super::{Inner, label};
+use crate::model::{Secrets, ServiceName, ServiceSpec};
+use crate::platforms::{Attachment, PlatformError, Result};
 
 impl Inner {
     /// Attaches the secrets that a service uses, and removes those that it used before.
@@ -19,25 +19,25 @@ impl Inner {
         spec: &ServiceSpec,
         secrets: &Secrets,
     ) -> Result<()> {
-        let there = self.api.attached(id, VariableKind::Secret).await?;
+        let there = self.api.attached(id, Attachment::Secret).await?;
         let mut wanted = BTreeSet::new();
         for secret in spec.secrets.keys() {
             let Some(variable) = secret_name(name, spec, secret) else {
                 continue;
             };
-            if !there.iter().any(|it| it.name == variable) {
+            if !there.iter().any(|it| it.name() == variable) {
                 let value = secrets.get(secret).ok_or_else(|| {
                     PlatformError::new(format!("the value of secret `{secret}` is not at hand"))
                 })?;
-                self.set_attached(id, VariableKind::Secret, &variable, value)
+                self.set_attached(id, Attachment::Secret, &variable, value)
                     .await?;
             }
             wanted.insert(variable);
         }
         let prefix = secret_prefix(name);
         for old in there {
-            if old.name.starts_with(&prefix) && !wanted.contains(&old.name) {
-                self.remove_attached(VariableKind::Secret, id, &old.id)
+            if old.name().starts_with(&prefix) && !wanted.contains(old.name()) {
+                self.remove_attached(Attachment::Secret, id, &old.id)
                     .await?;
             }
         }
@@ -70,7 +70,11 @@ impl Inner {
         for service in services.iter().filter(|service| service.is_running()) {
             self.stop_running(id, &service.id).await?;
         }
-        self.start(id, &SandboxSpec::default()).await?;
+        // With its repository and its time.
+        let sandbox = self.api.sandbox(id).await?;
+        let mark = sandbox.and_then(|it| label::of_sandbox(it.description.as_deref()));
+        let spec = mark.map(|(_, mark)| mark.spec).unwrap_or_default();
+        self.start(id, &spec).await?;
         for service in services.iter().filter(|service| !service.is_running()) {
             self.stop_running(id, &service.id).await?;
         }
@@ -91,23 +95,27 @@ impl Inner {
         }
     }
 
-    /// Sets a variable or secret of a sandbox.
+    /// Attaches something to a sandbox, in place of what has the same name.
     pub(super) async fn set_attached(
         &self,
         id: &str,
-        kind: VariableKind,
+        kind: Attachment,
         name: &str,
         value: &secrecy::SecretString,
     ) -> Result<()> {
         let there = self.api.attached(id, kind).await?;
-        let known = there.iter().find(|it| it.name == name);
+        let mut known = there.iter().find(|it| it.name() == name);
+        // The platform changes a file's path, but not its content.
+        if let Some(old) = known.take_if(|_| kind == Attachment::File) {
+            self.remove_attached(kind, id, &old.id).await?;
+        }
         let known = known.map(|it| it.id.as_str());
         surely(
             || self.api.attach(id, kind, known, name, value),
             || async {
                 // Whether one that was there has its new value cannot be seen.
                 let there = self.api.attached(id, kind).await?;
-                let added = known.is_none() && there.iter().any(|it| it.name == name);
+                let added = known.is_none() && there.iter().any(|it| it.name() == name);
                 Ok(added.then_some(()))
             },
         )
@@ -117,7 +125,7 @@ impl Inner {
     /// Removes one.
     pub(super) async fn remove_attached(
         &self,
-        kind: VariableKind,
+        kind: Attachment,
         sandbox: &str,
         id: &str,
     ) -> Result<()> {

@@ -8,7 +8,7 @@ use super::inside::Within;
 use super::label::{self, Label};
 use super::surely::surely;
 use super::wire::Service;
-use super::{CLOUDFLARE, Inner, command, ports};
+use super::{Inner, command, ports};
 use crate::model::{Secrets, ServiceAddress, ServiceGoal, ServiceKind, ServiceSpec};
 use crate::platforms::cloud::mark::ServiceMark;
 use crate::platforms::cloud::supply::probe::Surroundings;
@@ -48,24 +48,12 @@ impl Inner {
         }
     }
 
-    /// Services work with one provider only.
-    fn check_provider(&self) -> Result<()> {
-        match self.provider.as_str() {
-            CLOUDFLARE => Ok(()),
-            other => Err(PlatformError::new(format!(
-                "Pocketenv runs no services with provider `{other}`"
-            ))
-            .hint("leave `provider` out, or make it `cloudflare`")),
-        }
-    }
-
     pub(super) async fn upsert(
         &self,
         at: &ServiceAddress,
         spec: &ServiceSpec,
         secrets: &Secrets,
     ) -> Result<()> {
-        self.check_provider()?;
         let id = self.id(&at.sandbox).await?;
         let found = self.service_of(&id, &at.sandbox, &at.service).await?;
         let uses = |label: &Label| !label.mark.spec.secrets.is_empty();
@@ -81,9 +69,11 @@ impl Inner {
                 }
             };
         };
-        let wanted = match service.is_running() {
-            true => Wanted::Live,
-            false => Wanted::Idle,
+        self.stop_ended(&id, &service, &label).await?;
+        let wanted = match label.done {
+            true if !label.mark.spec.needs_new_process(spec) => Wanted::Done,
+            false if service.is_running() => Wanted::Live,
+            _ => Wanted::Idle,
         };
         self.update(&id, &service, &self.stored(at, spec, wanted))
             .await?;
@@ -143,10 +133,13 @@ impl Inner {
         secrets: &Secrets,
         progress: &dyn Progress,
     ) -> Result<()> {
-        self.check_provider()?;
         let id = self.id(&at.sandbox).await?;
         let found = self.service_of(&id, &at.sandbox, &at.service).await?;
-        let awaited = found.as_ref().is_some_and(|(it, _)| it.is_running());
+        if let Some((service, label)) = &found {
+            self.stop_ended(&id, service, label).await?;
+        }
+        let is_live = |(service, label): &(Service, Label)| service.is_running() && !label.done;
+        let awaited = found.as_ref().is_some_and(is_live);
         let within = Within {
             inner: self,
             id: &id,
@@ -216,6 +209,14 @@ impl Inner {
             || async { Ok((!self.is_running(id, service).await?).then_some(())) },
         )
         .await
+    }
+
+    /// Stops a task that has exited 0, but could not be stopped then: it is `RUNNING` there until it is.
+    async fn stop_ended(&self, id: &str, service: &Service, label: &Label) -> Result<()> {
+        match label.done && service.is_running() {
+            true => self.stop_running(id, &service.id).await,
+            false => Ok(()),
+        }
     }
 
     pub(super) async fn stop_one(&self, at: &ServiceAddress) -> Result<()> {

@@ -4,6 +4,8 @@
 use jiff::Timestamp;
 use serde::Deserialize;
 
+use crate::platforms;
+
 /// The word for what runs.
 pub(super) const RUNNING: &str = "RUNNING";
 
@@ -80,6 +82,23 @@ impl Service {
     }
 }
 
+/// The backups of a sandbox.
+#[derive(Debug, Deserialize)]
+pub(super) struct Backups {
+    pub backups: Vec<Backup>,
+}
+
+/// A copy of one folder, kept for a time.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Backup {
+    pub id: String,
+    #[serde(default)]
+    pub description: Option<String>,
+    #[serde(default)]
+    pub created_at: Option<Timestamp>,
+}
+
 /// The ports of a sandbox.
 #[derive(Debug, Deserialize)]
 pub(super) struct Ports {
@@ -131,17 +150,44 @@ pub(super) struct Ran {
     pub exit_code: i32,
 }
 
-/// A variable or secret, without its value.
+/// A variable, secret, file or volume, without its value.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Attached {
     pub id: String,
-    pub name: String,
+    /// Files have none.
+    name: Option<String>,
+    path: Option<String>,
 }
 
-/// A page of variables.
+impl Attached {
+    /// Its name; of a file, its path.
+    pub fn name(&self) -> &str {
+        let name = self.name.as_deref().or(self.path.as_deref());
+        name.unwrap_or_default()
+    }
+
+    /// As it is shown.
+    pub fn shown(self) -> platforms::Attached {
+        match self {
+            Self {
+                name: Some(name),
+                path,
+                ..
+            } => platforms::Attached { name, path },
+            Self { path, .. } => platforms::Attached::named(path.unwrap_or_default()),
+        }
+    }
+}
+
+/// A page of them.
 #[derive(Debug, Deserialize)]
 pub(super) struct AttachedPage {
-    #[serde(alias = "variables", alias = "secrets")]
+    #[serde(
+        alias = "variables",
+        alias = "secrets",
+        alias = "files",
+        alias = "volumes"
+    )]
     pub items: Vec<Attached>,
     pub total: usize,
 }

@@ -1,20 +1,33 @@
 //! Writing: sprites, and what the other files do with services.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use futures_util::future::try_join_all;
 use tokio::io::AsyncRead;
+use tokio::time::{Instant, sleep};
 
 use super::labels::{self, Found, default_name};
 use super::wire::{Config, CreateSprite, Sprite, UpdateSprite, UrlSettings};
 use super::{Seen, Sprites};
 use crate::model::{
-    Checkpoint, Forked, Restored, SandboxName, SandboxSpec, Secrets, ServiceAddress, ServiceKind,
-    ServiceSpec,
+    Checkpoint, DesiredSandbox, Forked, Restored, SandboxName, SandboxSpec, Secrets,
+    ServiceAddress, ServiceKind, ServiceName, ServiceSpec,
 };
-use crate::platforms::{Act, ForkOptions, PlatformError, Progress, Result, Streams};
+use crate::platforms::cloud::http::HttpError;
+use crate::platforms::{
+    Act, Described, ForkOptions, PlatformError, Progress, Result, Streams, Upgraded,
+};
 
 /// How often a create is tried whose end is not known, and that has come to nothing.
 const TRIES: usize = 3;
+
+/// How long a name may be taken by a sprite that cannot be read yet: one that an apply which was killed
+/// has asked for is still being made.
+const MADE_WITHIN: Duration = Duration::from_secs(60);
+
+/// The pauses between two looks at such a sprite: from the first on, up to the second.
+const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -46,11 +59,15 @@ impl Sprites {
                 return Ok(name);
             };
             // Also 400 may mean that an earlier try was done: the name is taken then.
-            let taken = matches!(error.status, Some(400 | 409));
-            if !error.may_be_done() && !taken {
+            let refused = matches!(error.status, Some(400 | 409));
+            if !error.may_be_done() && !refused {
                 return Err(error.into());
             }
-            match self.client.sprite(&name).await? {
+            let found = match is_taken(&error) {
+                true => self.appearing(&name).await?,
+                false => self.client.sprite(&name).await?,
+            };
+            match found {
                 Some(found) if self.is_ours(&found, sandbox) => {
                     self.write_labels(sandbox, &name, spec, &found).await?;
                     return Ok(name);
@@ -66,6 +83,20 @@ impl Sprites {
         }
     }
 
+    /// The sprite that has this name, once it can be read.
+    async fn appearing(&self, name: &str) -> Result<Option<Sprite>> {
+        let began = Instant::now();
+        let mut pause = PAUSES[0];
+        loop {
+            let found = self.client.sprite(name).await?;
+            if found.is_some() || began.elapsed() >= MADE_WITHIN {
+                return Ok(found);
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSES[1]);
+        }
+    }
+
     fn is_ours(&self, sprite: &Sprite, sandbox: &SandboxName) -> bool {
         match labels::find(sprite, &self.stack) {
             Found::Ours(found, _) | Found::Damaged(found) => found == *sandbox,
@@ -73,7 +104,7 @@ impl Sprites {
         }
     }
 
-    async fn write_labels(
+    pub(super) async fn write_labels(
         &self,
         sandbox: &SandboxName,
         name: &str,
@@ -105,14 +136,6 @@ impl Sprites {
 
     async fn replace(&self, sandbox: &SandboxName, spec: &SandboxSpec) -> Result<()> {
         let seen = self.seen(sandbox).await?;
-        let name = spec.name.clone();
-        let name = name.unwrap_or_else(|| default_name(&self.stack, sandbox));
-        let size = |spec| self.size(spec);
-        if name != seen.sprite || size(spec) != size(&seen.spec) {
-            let text = "the name and the size of a sprite cannot be changed";
-            let hint = format!("gabion destroy {sandbox}, and apply again; its files are lost");
-            return Err(PlatformError::new(text).hint(hint));
-        }
         let found = self.find(sandbox, &seen.sprite).await?;
         let gone = || PlatformError::new(format!("sprite `{}` is gone", seen.sprite));
         self.write_labels(sandbox, &seen.sprite, spec, &found.ok_or_else(gone)?)
@@ -167,6 +190,14 @@ impl Sprites {
     }
 }
 
+/// Whether a create was refused because there is a sprite of the name (protocol page sprites, §2: 400, with
+/// words of the platform's own).
+fn is_taken(error: &HttpError) -> bool {
+    let told = [error.code.as_deref().unwrap_or_default(), &error.message];
+    let says = |words: &str| told.iter().any(|it| it.to_lowercase().contains(words));
+    error.status == Some(409) || error.status == Some(400) && (says("taken") || says("exist"))
+}
+
 #[async_trait]
 impl Act for Sprites {
     async fn create_sandbox(&self, sandbox: &SandboxName, spec: &SandboxSpec) -> Result<()> {
@@ -207,6 +238,16 @@ impl Act for Sprites {
 
     async fn delete_sandbox(&self, sandbox: &SandboxName) -> Result<()> {
         self.remove(sandbox).await
+    }
+
+    async fn adopt(
+        &self,
+        found: &Described,
+        sandbox: &SandboxName,
+        wanted: &DesiredSandbox,
+        restart: bool,
+    ) -> Result<Vec<ServiceName>> {
+        self.take_in(found, sandbox, wanted, restart).await
     }
 
     async fn upsert_service(
@@ -268,6 +309,13 @@ impl Act for Sprites {
         let (sprite, _) = self.seen_service(service).await?;
         let name = service.service.as_str();
         Ok(self.client.signal(&sprite, name, signal).await?)
+    }
+
+    /// The answer tells no version.
+    async fn upgrade(&self, sandbox: &SandboxName) -> Result<Option<Upgraded>> {
+        let seen = self.seen(sandbox).await?;
+        self.client.upgrade(&seen.sprite).await?;
+        Ok(None)
     }
 
     async fn write_file(

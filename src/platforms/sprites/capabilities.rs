@@ -1,7 +1,7 @@
 //! What Sprites can honour, and why not the rest: protocol page sprites, §7.
 
-use crate::model::Support::{Supplied, Unsupported};
-use crate::model::{Capabilities, Scope, Support};
+use crate::model::Support::{Fixed, Supplied, Unsupported};
+use crate::model::{Capabilities, Scope, Support, Urls};
 
 type Exception = (Scope, &'static str, Support, &'static str);
 
@@ -13,6 +13,7 @@ const fn service(field: &'static str, support: Support, why: &'static str) -> Ex
     (Scope::Service, field, support, why)
 }
 
+const MADE: &str = "a sprite stays as it was made";
 const KEPT: &str = "gabion keeps it with the sprite";
 const ASKED_INSIDE: &str = "asked by a command in the sprite while it is started";
 const BY_SPRITES: &str = "Sprites decides when a crashed service is started again";
@@ -21,11 +22,16 @@ const NO_INPUT: &str = "Sprites gives a service neither a terminal nor an input"
 const NO_CONTAINER: &str = "a sprite runs programs, not containers";
 const NO_MACHINE: &str = "a sprite sees nothing of this machine";
 
-/// What Sprites can honour.
-pub static CAPABILITIES: Capabilities = Capabilities {
+/// The table.
+pub fn capabilities() -> &'static Capabilities {
+    &CAPABILITIES
+}
+
+static CAPABILITIES: Capabilities = Capabilities {
     kind: "sprites",
     summary: "sprites of Fly.io: microVMs that sleep when idle and wake on a request",
     shared_network: false,
+    urls: Urls::Sandbox,
     settings: &[
         (
             "url",
@@ -34,7 +40,12 @@ pub static CAPABILITIES: Capabilities = Capabilities {
         ("token", "default: SPRITES_TOKEN, or SPRITE_TOKEN"),
         ("region", "where new sprites are made"),
     ],
+    demands: &[],
     exceptions: &[
+        sandbox("name", Fixed, MADE),
+        sandbox("vcpus", Fixed, MADE),
+        sandbox("memory", Fixed, MADE),
+        sandbox("disk", Fixed, MADE),
         sandbox(
             "base",
             Unsupported,

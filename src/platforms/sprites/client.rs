@@ -3,18 +3,24 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::try_join_all;
+use futures_util::future::ready;
+use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use reqwest::Method;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::frames::Frames;
 use super::wire::{
-    Checkpoint, CreateSprite, Definition, Event, Page, Service, Services, Sprite, UpdateSprite,
+    Check, Checkpoint, CreateSprite, Definition, Event, Page, Service, Services, Sprite,
+    UpdateSprite,
 };
-use crate::platforms::cloud::http::{self, HttpError, Lines, Request, Retry};
+use crate::platforms::cloud::http::{self, HttpError, Lines, Request, Retry, Socket};
 
 /// How many sprites one page lists at most (§2).
 const PAGE: &str = "50";
+
+/// How many sprites of a list are looked at more closely at once: two pages of them, so that the next page need
+/// not wait for those of the one before.
+pub(super) const AT_ONCE: usize = 100;
 
 /// How long a start is watched for. What counts is read afterwards, so this is short; it may be asked
 /// for in fractions of a second (§3).
@@ -32,13 +38,12 @@ pub(super) type Result<T, E = HttpError> = std::result::Result<T, E>;
 #[derive(Debug, Clone)]
 pub(super) struct Client(http::Client);
 
-/// A command that is run over HTTP (§5).
+/// A command that is run (§5).
 pub(super) struct Command<'a> {
     pub argv: &'a [String],
     pub dir: Option<&'a str>,
     /// Goes into the URL: no secrets.
     pub env: &'a [(String, String)],
-    pub stdin: Bytes,
     /// How long it may write nothing.
     pub idle: Duration,
 }
@@ -59,30 +64,46 @@ impl Client {
         Self(http)
     }
 
-    /// Every sprite of the account (§2); those of which a page tells too little are read one by one.
+    /// Every sprite of the account (§2).
     pub async fn sprites(&self) -> Result<Vec<Sprite>> {
-        let mut all = Vec::new();
-        let mut token: Option<String> = None;
-        loop {
-            let mut request = self.0.get(&["v1", "sprites"]).query("max_results", PAGE);
-            if let Some(token) = &token {
-                request = request.query("continuation_token", token);
-            }
-            let page: Page = request.fetch().await?;
-            let empty = page.sprites.is_empty();
-            all.extend(page.sprites);
-            match page.next_continuation_token.filter(|it| !it.is_empty()) {
-                Some(next) if page.has_more && !empty => token = Some(next),
-                _ => break,
-            }
+        let whole = self.listed().map_ok(|listed| self.whole(listed));
+        whole
+            .try_buffered(AT_ONCE)
+            .try_filter_map(|whole| ready(Ok(whole)))
+            .try_collect()
+            .await
+    }
+
+    /// Every sprite of the account (§2) as the pages of the list tell of it. The next page is asked for once
+    /// those of the one before are taken.
+    pub fn listed(&self) -> impl Stream<Item = Result<Sprite>> {
+        // Behind the last page there is nothing; before the first one there is no token.
+        let pages = stream::try_unfold(
+            Some(None),
+            move |token: Option<Option<String>>| async move {
+                let Some(token) = token else { return Ok(None) };
+                let mut request = self.0.get(&["v1", "sprites"]).query("max_results", PAGE);
+                if let Some(token) = &token {
+                    request = request.query("continuation_token", token);
+                }
+                let page: Page = request.fetch().await?;
+                let more = page.has_more && !page.sprites.is_empty();
+                let next = page.next_continuation_token;
+                let next = next.filter(|token| more && !token.is_empty());
+                Ok(Some((page.sprites, next.map(Some))))
+            },
+        );
+        pages
+            .map_ok(|sprites| stream::iter(sprites).map(Ok))
+            .try_flatten()
+    }
+
+    /// A sprite of a list, which is read by itself if its page tells too little; `None` if it is gone by then.
+    pub async fn whole(&self, listed: Sprite) -> Result<Option<Sprite>> {
+        match listed.labels {
+            Some(_) => Ok(Some(listed)),
+            None => self.sprite(&listed.name).await,
         }
-        let whole = all.into_iter().map(|sprite| async move {
-            match sprite.labels {
-                Some(_) => Ok(Some(sprite)),
-                None => self.sprite(&sprite.name).await,
-            }
-        });
-        Ok(try_join_all(whole).await?.into_iter().flatten().collect())
     }
 
     /// One sprite (§2).
@@ -99,6 +120,17 @@ impl Client {
     /// Replaces the labels and who may open the URL (§2).
     pub async fn update_sprite(&self, name: &str, body: &UpdateSprite) -> Result<()> {
         let request = self.0.put(&["v1", "sprites", name]).json(body);
+        request.send().await.map(drop)
+    }
+
+    /// Has the platform look at a sprite (§2).
+    pub async fn check(&self, name: &str) -> Result<Check> {
+        self.within(Method::GET, name, &["check"]).fetch().await
+    }
+
+    /// Has the platform upgrade a sprite (§2).
+    pub async fn upgrade(&self, name: &str) -> Result<()> {
+        let request = self.within(Method::POST, name, &["upgrade"]);
         request.send().await.map(drop)
     }
 
@@ -200,9 +232,23 @@ impl Client {
         }
     }
 
-    /// Runs a command (§5).
-    pub async fn exec(&self, sprite: &str, command: &Command<'_>) -> Result<Frames> {
-        let mut request = self.within(Method::POST, sprite, &["exec"]);
+    /// Runs a command over a WebSocket (§5); `None` if the server has none for that, and has run nothing.
+    pub async fn exec_socket(&self, sprite: &str, command: &Command<'_>) -> Result<Option<Socket>> {
+        let request = self.command(Method::GET, sprite, command);
+        request.socket(command.idle).await
+    }
+
+    /// Runs a command that reads `stdin`, over HTTP (§5): its output is to be text.
+    pub async fn exec(&self, sprite: &str, command: &Command<'_>, stdin: Bytes) -> Result<Frames> {
+        let request = self.command(Method::POST, sprite, command);
+        let request = request
+            .bytes("application/octet-stream", stdin)
+            .timeout(command.idle);
+        Ok(Frames::new(request.blocks(command.idle).await?))
+    }
+
+    fn command(&self, method: Method, sprite: &str, command: &Command<'_>) -> Request<'_> {
+        let mut request = self.within(method, sprite, &["exec"]);
         for word in command.argv {
             request = request.query("cmd", word);
         }
@@ -215,11 +261,7 @@ impl Client {
         for (name, value) in command.env {
             request = request.query("env", format!("{name}={value}"));
         }
-        let request = request
-            .query("stdin", "true")
-            .bytes("application/octet-stream", command.stdin.clone())
-            .timeout(command.idle);
-        Ok(Frames::new(request.blocks(command.idle).await?))
+        request.query("stdin", "true")
     }
 
     /// Writes a file (§6), readable by its owner only.

@@ -35,6 +35,9 @@ pub(super) struct Mark {
     /// Of a task, which run of it this is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,
+    /// Of a task, whether this run of it is only noted, and not begun.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub noted: bool,
     /// Of a task that has ended, how: from then on its definition runs nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<End>,
@@ -59,6 +62,7 @@ impl Mark {
                 spec: spec.clone(),
             },
             run: None,
+            noted: false,
             end: None,
         }
     }
@@ -90,6 +94,7 @@ impl Mark {
         let argv = self.spec().program.argv();
         match self.spec().kind {
             ServiceKind::Service => argv,
+            ServiceKind::Task if self.noted => task::waiting(),
             ServiceKind::Task => task::argv(&self.exit_file(), self.runs().then_some(&argv)),
         }
     }
@@ -128,6 +133,24 @@ impl Mark {
             needs: self.needs(),
             http_port: spec.http_port,
         })
+    }
+
+    /// With what is known of the task that another stack's mark was of.
+    pub fn after(self, before: Option<Self>) -> Self {
+        match before {
+            Some(before) => Self {
+                mark: self.mark,
+                ..before
+            },
+            None => self,
+        }
+    }
+
+    /// A definition of somebody else's with this mark, and otherwise as it is.
+    pub fn laid_on(&self, definition: &Definition) -> Definition {
+        let mut marked = definition.clone();
+        marked.env.insert(VARIABLE.to_owned(), mark::encode(self));
+        marked
     }
 
     /// The spec that a definition stands for: the mark's, with what was changed by hand laid over.

@@ -1,4 +1,5 @@
-//! Commands in a sprite, over HTTP.
+//! Commands in a sprite: those of users over a WebSocket where there is one, so that their output may be anything;
+//! scripts of ours over HTTP, which is one request.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,16 +7,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 
-use super::Sprites;
 use super::client::Command;
 use super::frames::Frame;
 use super::wire::Status;
+use super::{Sprites, dialog};
 use crate::event::Failure;
 use crate::model::{SandboxName, Secrets, ServiceAddress, ServiceSpec};
 use crate::platforms::cloud::supply::{Asked, Inside, shell};
-use crate::platforms::{LogStream, PlatformError, Result, Streams};
+use crate::platforms::{PlatformError, Result, Streams};
 
 /// How long a command of a user may write nothing: Sprites sets no limit, and connections do not last.
 const QUIET: Duration = Duration::from_secs(24 * 3600);
@@ -40,13 +41,8 @@ impl Sprites {
         mut streams: Streams,
     ) -> Result<i32> {
         let env = secrets.expand_env(around)?;
-        let mut input = Vec::new();
-        if streams.terminal.is_none() {
-            let read = (&mut streams.stdin).take(LONGEST_INPUT);
-            let mut read = std::pin::pin!(read);
-            read.read_to_end(&mut input)
-                .await
-                .map_err(|error| PlatformError::new(format!("the input: {error}")))?;
+        if streams.terminal.is_some() {
+            streams.stdin = Box::new(tokio::io::empty());
         }
         let (open, hidden) = split_env(around, env);
         let argv = match hidden.is_empty() {
@@ -59,26 +55,26 @@ impl Sprites {
             argv: &argv,
             dir: dir.as_deref(),
             env: &open,
-            stdin: Bytes::from(input),
             idle: QUIET,
         };
-        let mut frames = self.client.exec(sprite, &command).await?;
-        let broken = |error: std::io::Error| PlatformError::new(format!("the output: {error}"));
+        if let Some(socket) = self.client.exec_socket(sprite, &command).await? {
+            return dialog::attend(socket, streams).await;
+        }
+        let mut input = Vec::new();
+        let read = (&mut streams.stdin).take(LONGEST_INPUT);
+        let mut read = std::pin::pin!(read);
+        read.read_to_end(&mut input)
+            .await
+            .map_err(|error| PlatformError::new(format!("the input: {error}")))?;
+        let mut frames = self.client.exec(sprite, &command, input.into()).await?;
         while let Some(frame) = frames.next().await? {
             let (stream, bytes) = match frame {
                 Frame::Exit(code) => return Ok(code),
                 Frame::Output(stream, bytes) => (stream, bytes),
             };
-            let out = match stream {
-                LogStream::Stdout => &mut streams.stdout,
-                LogStream::Stderr => &mut streams.stderr,
-            };
-            out.write_all(&bytes).await.map_err(broken)?;
-            out.flush().await.map_err(broken)?;
+            streams.pass_on(stream, &bytes).await?;
         }
-        Err(PlatformError::new(
-            "the connection ended before the command did: how it ended is not known",
-        ))
+        Err(cut_short())
     }
 
     /// A command that gets variables through a file that is gone once it runs: URLs and arguments can
@@ -132,10 +128,10 @@ impl Sprites {
             argv: &argv,
             dir: None,
             env: &[],
-            stdin: Bytes::from(script.expose_secret().as_bytes().to_vec()),
             idle: limit.saturating_add(ON_THE_WAY),
         };
-        let ran = match self.client.exec(sprite, &command).await {
+        let script = Bytes::from(script.expose_secret().as_bytes().to_vec());
+        let ran = match self.client.exec(sprite, &command, script).await {
             Ok(frames) => frames.collect(LONGEST_OUTPUT).await,
             Err(error) => Err(error),
         };
@@ -148,6 +144,11 @@ impl Sprites {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// What is said where a command was not seen to its end.
+pub(super) fn cut_short() -> PlatformError {
+    PlatformError::new("the connection ended before the command did: how it ended is not known")
 }
 
 /// The environment of a sandbox as that of a service.

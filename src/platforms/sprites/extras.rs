@@ -1,21 +1,20 @@
 //! What is no state: what there is, where it is reached, and files.
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Sprites;
 use crate::model::SandboxName;
 use crate::platforms::cloud::mark::Owner;
+use crate::platforms::cloud::transfer::{collect, deliver};
 use crate::platforms::{Endpoint, InventoryEntry, InventoryQuery, Observe, PlatformError, Result};
+
+/// The largest file that is copied: it is held in memory.
+const LARGEST: u64 = 256 << 20;
 
 impl Sprites {
     /// Every sprite of the organisation.
     pub(super) async fn list_all(&self, query: &InventoryQuery) -> Result<Vec<InventoryEntry>> {
-        if query.actor.is_some() {
-            return Err(self.cannot("list what belongs to others"));
-        }
-        if query.catalogue {
-            return Err(self.cannot("show a catalogue"));
-        }
+        self.only_own(query)?;
         let mut entries = Vec::new();
         for listed in query.page(self.client.sprites().await?) {
             // A list may leave out all but names.
@@ -39,11 +38,17 @@ impl Sprites {
         Ok(entries)
     }
 
+    /// Where a sprite is reached.
+    pub(super) async fn public_url(&self, sandbox: &SandboxName) -> Result<Option<String>> {
+        let seen = self.seen(sandbox).await?;
+        let sprite = self.client.sprite(&seen.sprite).await?;
+        Ok(sprite.and_then(|sprite| sprite.url))
+    }
+
     /// The ports that services declare; the public URL leads to one of them.
     pub(super) async fn list_endpoints(&self, sandbox: &SandboxName) -> Result<Vec<Endpoint>> {
         let seen = self.seen(sandbox).await?;
-        let sprite = self.client.sprite(&seen.sprite).await?;
-        let url = sprite.and_then(|sprite| sprite.url);
+        let url = self.public_url(sandbox).await?;
         let mut endpoints = Vec::new();
         for (name, service) in &seen.services {
             let spec = &service.mark.mark.spec;
@@ -68,11 +73,7 @@ impl Sprites {
     ) -> Result<()> {
         let seen = self.seen(sandbox).await?;
         let bytes = self.client.read_file(&seen.sprite, absolute(path)?).await?;
-        let written = async {
-            to.write_all(&bytes).await?;
-            to.flush().await
-        };
-        written.await.map_err(failed)
+        deliver(to, &bytes).await
     }
 
     pub(super) async fn upload(
@@ -83,8 +84,7 @@ impl Sprites {
         mode: u32,
     ) -> Result<()> {
         let path = absolute(path)?;
-        let mut bytes = Vec::new();
-        from.read_to_end(&mut bytes).await.map_err(failed)?;
+        let bytes = collect(from, LARGEST, "a file").await?;
         let seen = self.seen(sandbox).await?;
         Ok(self
             .client
@@ -100,8 +100,4 @@ fn absolute(path: &str) -> Result<&str> {
             "`{path}`: paths on Sprites begin with `/`"
         ))),
     }
-}
-
-fn failed(error: std::io::Error) -> PlatformError {
-    PlatformError::new(error.to_string())
 }

@@ -1,5 +1,5 @@
-//! The output of a command over HTTP: each chunk of the answer is a frame, whose first byte says what
-//! it is (protocol page sprites, §5).
+//! What a command and whoever runs it say to each other (protocol page sprites, §5): frames, whose first byte
+//! says what they are. Over a WebSocket each message is one; over HTTP each chunk of the answer is.
 
 use std::collections::VecDeque;
 
@@ -8,9 +8,11 @@ use bytes::Bytes;
 use crate::platforms::cloud::http::{Blocks, HttpError};
 use crate::platforms::{LogStream, PlatformError, Result};
 
+const STDIN: u8 = 0;
 const STDOUT: u8 = 1;
 const STDERR: u8 = 2;
 const EXIT: u8 = 3;
+const STDIN_EOF: u8 = 4;
 
 /// A piece of what a command has to say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +23,37 @@ pub(super) enum Frame {
     Exit(i32),
 }
 
-/// The frames of one command.
+impl Frame {
+    /// Reads a message; `None` for an empty one.
+    pub fn of(message: &Bytes) -> std::result::Result<Option<Self>, String> {
+        let rest = || message.slice(1..);
+        match (message.first().copied(), message.get(1).copied()) {
+            (None, _) => Ok(None),
+            (Some(STDOUT), _) => Ok(Some(Self::Output(LogStream::Stdout, rest()))),
+            (Some(STDERR), _) => Ok(Some(Self::Output(LogStream::Stderr, rest()))),
+            (Some(EXIT), Some(code)) => Ok(Some(Self::Exit(i32::from(code)))),
+            (Some(other), _) => Err(not_understood(other)),
+        }
+    }
+}
+
+/// Some of what a command reads.
+pub(super) fn input(bytes: &[u8]) -> Bytes {
+    [&[STDIN], bytes].concat().into()
+}
+
+/// The end of that.
+pub(super) fn end_of_input() -> Bytes {
+    Bytes::from_static(&[STDIN_EOF])
+}
+
+fn not_understood(first: u8) -> String {
+    format!(
+        "the output of the command cannot be understood: it begins with byte {first}; is there a proxy in between?"
+    )
+}
+
+/// The frames of one command over HTTP.
 pub(super) struct Frames {
     blocks: Blocks,
     reader: Reader,
@@ -86,7 +118,7 @@ impl Frames {
 
 impl Reader {
     /// A long chunk comes in several blocks, and only the first of them begins with a byte that says
-    /// what it is. In text that byte cannot be mistaken.
+    /// what it is. In text that byte cannot be mistaken; what may be anything else goes over a WebSocket.
     fn take(&mut self, block: Bytes) -> std::result::Result<(), String> {
         let Some(first) = block.first().copied() else {
             return Ok(());
@@ -105,10 +137,7 @@ impl Reader {
             },
             (_, Some(stream)) => self.output(stream, block),
             (other, None) => {
-                return Err(format!(
-                    "the output of the command cannot be understood: it begins with byte {other}; \
-                     is there a proxy in between?"
-                ));
+                return Err(not_understood(other));
             }
         }
         Ok(())
@@ -172,5 +201,20 @@ mod tests {
                 .unwrap_err()
                 .contains("begins with byte 60")
         );
+    }
+
+    #[test]
+    fn messages_are_whole_frames() {
+        let of = |message: &'static [u8]| Frame::of(&Bytes::from_static(message));
+        let bytes = Bytes::from_static(b"\x03\x00");
+        assert_eq!(
+            of(b"\x01\x03\x00"),
+            Ok(Some(Frame::Output(LogStream::Stdout, bytes)))
+        );
+        assert_eq!(of(b"\x03\x07"), Ok(Some(Frame::Exit(7))));
+        assert_eq!(of(b""), Ok(None));
+        for message in [&b"\x03"[..], b"hello"] {
+            assert!(of(message).unwrap_err().contains("cannot be understood"));
+        }
     }
 }

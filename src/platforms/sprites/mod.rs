@@ -10,6 +10,8 @@ mod capabilities;
 mod checkpoint;
 mod client;
 mod definition;
+mod describe;
+mod dialog;
 mod exec;
 mod extras;
 mod frames;
@@ -24,18 +26,18 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use secrecy::ExposeSecret;
 
-pub use capabilities::CAPABILITIES;
+pub use capabilities::capabilities;
 
 use super::cloud::mark::Owner;
 use super::cloud::settings::{Settings, Sources};
 use super::{PlatformError, Result};
-use crate::model::{MissingSecret, SandboxName, SandboxSpec, ServiceAddress, ServiceName};
+use crate::model::{SandboxName, SandboxSpec, ServiceAddress, ServiceName};
 use client::Client;
 use definition::Mark;
 use wire::Service;
 
 /// Where the settings are looked for (§1).
-pub const SOURCES: Sources = Sources {
+const SOURCES: Sources = Sources {
     url: "https://api.sprites.dev",
     url_vars: &["SPRITES_API_URL"],
     token_vars: &["SPRITES_TOKEN", "SPRITE_TOKEN"],
@@ -78,8 +80,13 @@ impl std::fmt::Debug for SeenService {
     }
 }
 
+/// Whether there is a token.
+pub fn has_access(settings: &Settings<'_>) -> bool {
+    settings.has_token(&SOURCES)
+}
+
 impl Sprites {
-    /// Opens the platform for a stack.
+    /// The platform of a manifest's entry.
     pub fn open(settings: &Settings<'_>, stack: &str) -> Result<Self> {
         let client = settings.client(settings.endpoint(&SOURCES)?)?;
         let region = settings.text("region", &[]);
@@ -110,10 +117,10 @@ impl Sprites {
             return Ok(seen.clone());
         }
         self.read_all().await?;
-        self.lock().get(sandbox).cloned().ok_or_else(|| {
-            PlatformError::new(format!("there is no sandbox `{sandbox}`"))
-                .hint("gabion apply makes it")
-        })
+        self.lock()
+            .get(sandbox)
+            .cloned()
+            .ok_or_else(|| PlatformError::no_sandbox(sandbox))
     }
 
     /// The sprite of a service, and the service itself if it is there. One that is there and not ours is
@@ -151,11 +158,5 @@ impl Sprites {
                 seen.services.remove(&address.service);
             }
         }
-    }
-}
-
-impl From<MissingSecret> for PlatformError {
-    fn from(missing: MissingSecret) -> Self {
-        PlatformError::new(missing.to_string())
     }
 }

@@ -4,57 +4,78 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures_util::future::join_all;
+use futures_util::TryStreamExt;
+use futures_util::future::ready;
 use tokio::io::AsyncWrite;
 use tokio::sync::mpsc;
 
+use super::client::AT_ONCE;
 use super::definition::Mark;
 use super::labels::{self, Found};
-use super::wire::Service;
-use super::{CAPABILITIES, Seen, SeenService, Sprites};
+use super::wire::{Service, Sprite};
+use super::{Seen, SeenService, Sprites, capabilities};
 use crate::model::{
-    Capabilities, Checkpoint, Isolation, Listing, ObservedSandbox, SandboxName, SandboxSpec,
+    Capabilities, Checkpoint, Listing, ObservedSandbox, Reference, SandboxName, SandboxSpec,
     SandboxState, ServiceAddress, ServiceName,
 };
+use crate::platforms::cloud::http::HttpError;
 use crate::platforms::{
-    Endpoint, InventoryEntry, InventoryQuery, LogLine, LogQuery, Observe, PlatformError, Result,
+    Check, Described, Endpoint, InventoryEntry, InventoryQuery, LogLine, LogQuery, Observe,
+    PlatformError, Result,
 };
+
+/// What was found of a sprite that is the stack's.
+enum Read {
+    /// Its labels are damaged.
+    Damaged,
+    /// What it is to be, and its services; `None` if it was deleted in between.
+    Whole(Box<SandboxSpec>, Result<Option<Vec<Service>>, HttpError>),
+}
+
+/// A sprite that was read.
+struct Own {
+    sandbox: SandboxName,
+    sprite: String,
+    read: Read,
+}
 
 impl Sprites {
     /// Reads every sprite of the stack.
     pub(super) async fn read_all(&self) -> Result<BTreeMap<SandboxName, Listing>> {
-        let sprites = self.client.sprites().await?;
+        // Services of those that are listed are read while the next ones are still being listed.
+        let reads = self.client.listed().map_ok(|listed| self.read_own(listed));
+        let reads = reads.try_buffered(AT_ONCE);
+        let all: Vec<Own> = reads
+            .try_filter_map(|own| ready(Ok(own)))
+            .try_collect()
+            .await?;
+
         let mut listings = BTreeMap::new();
-        let mut ours: BTreeMap<SandboxName, (String, SandboxSpec)> = BTreeMap::new();
+        let mut ours = BTreeMap::new();
         let unknown = |reason: String| Listing::Unknown { reason };
-        for sprite in sprites {
-            let name = sprite.name.clone();
-            match labels::find(&sprite, &self.stack) {
-                Found::NotOurs => {}
-                Found::Damaged(sandbox) => {
-                    let reason = format!("the labels of sprite `{name}` are damaged");
+        for own in all {
+            let (sandbox, sprite) = (own.sandbox, own.sprite);
+            match own.read {
+                Read::Damaged => {
+                    let reason = format!("the labels of sprite `{sprite}` are damaged");
                     listings.insert(sandbox, unknown(reason));
                 }
-                Found::Ours(sandbox, mut spec) => {
-                    self.name.clone_into(&mut spec.platform);
-                    if let Some((other, _)) = ours.insert(sandbox.clone(), (name.clone(), *spec)) {
-                        let reason = format!("sprites `{other}` and `{name}` both say they are it");
+                Read::Whole(spec, services) => {
+                    let before = ours.insert(sandbox.clone(), (sprite.clone(), spec, services));
+                    if let Some((other, ..)) = before {
+                        let reason =
+                            format!("sprites `{other}` and `{sprite}` both say they are it");
                         listings.insert(sandbox, unknown(reason));
                     }
                 }
             }
         }
         ours.retain(|sandbox, _| !listings.contains_key(sandbox));
-        let reads = ours.into_iter().map(|(sandbox, (sprite, spec))| async {
-            let services = self.client.services(&sprite).await;
-            (sandbox, sprite, spec, services)
-        });
-        for (sandbox, sprite, spec, services) in join_all(reads).await {
+        for (sandbox, (sprite, spec, services)) in ours {
             match services {
-                // It was deleted in between.
                 Ok(None) => {}
                 Ok(Some(services)) => {
-                    let seen = self.sort(&sandbox, sprite, spec, services);
+                    let seen = self.sort(&sandbox, sprite, *spec, services);
                     listings.insert(sandbox.clone(), Listing::Known(observed(&seen)));
                     self.lock().insert(sandbox, seen);
                 }
@@ -66,6 +87,28 @@ impl Sprites {
         self.lock()
             .retain(|sandbox, _| matches!(listings.get(sandbox), Some(Listing::Known(_))));
         Ok(listings)
+    }
+
+    /// Reads a sprite that was listed, if it is the stack's.
+    async fn read_own(&self, listed: Sprite) -> Result<Option<Own>, HttpError> {
+        let Some(sprite) = self.client.whole(listed).await? else {
+            return Ok(None);
+        };
+        let (sandbox, read) = match labels::find(&sprite, &self.stack) {
+            Found::NotOurs => return Ok(None),
+            Found::Damaged(sandbox) => (sandbox, Read::Damaged),
+            Found::Ours(sandbox, mut spec) => {
+                self.name.clone_into(&mut spec.platform);
+                let services = self.client.services(&sprite.name).await;
+                (sandbox, Read::Whole(spec, services))
+            }
+        };
+        let sprite = sprite.name;
+        Ok(Some(Own {
+            sandbox,
+            sprite,
+            read,
+        }))
     }
 
     /// Tells services of ours from others.
@@ -106,7 +149,8 @@ fn observed(seen: &Seen) -> ObservedSandbox {
         spec: Arc::new(seen.spec.clone()),
         // Also a cold one: any request wakes it.
         state: SandboxState::Running,
-        isolation: Isolation::Strict,
+        spec_known: true,
+        isolation: None,
         keeper_pid: None,
         supervisor_pid: None,
         services: services.collect(),
@@ -116,7 +160,7 @@ fn observed(seen: &Seen) -> ObservedSandbox {
 #[async_trait]
 impl Observe for Sprites {
     fn capabilities(&self) -> &'static Capabilities {
-        &CAPABILITIES
+        capabilities()
     }
 
     async fn observe(&self) -> Result<BTreeMap<SandboxName, Listing>> {
@@ -135,12 +179,39 @@ impl Observe for Sprites {
         self.list_checkpoints(sandbox).await
     }
 
+    async fn describe(&self, sandbox: Option<&str>) -> Result<Vec<Described>> {
+        self.describe_all(sandbox).await
+    }
+
     async fn inventory(&self, query: &InventoryQuery) -> Result<Vec<InventoryEntry>> {
         self.list_all(query).await
     }
 
     async fn endpoints(&self, sandbox: &SandboxName) -> Result<Vec<Endpoint>> {
         self.list_endpoints(sandbox).await
+    }
+
+    /// The URL of a sprite leads to whichever service has its `http_port`, and is there before that is.
+    async fn urls(
+        &self,
+        sandbox: &SandboxName,
+        references: &[&Reference],
+    ) -> Result<BTreeMap<Reference, String>> {
+        let Some(url) = self.public_url(sandbox).await? else {
+            return Ok(BTreeMap::new());
+        };
+        let told = |reference: &&Reference| ((*reference).clone(), url.clone());
+        Ok(references.iter().map(told).collect())
+    }
+
+    async fn check(&self, sandbox: &SandboxName) -> Result<Option<Check>> {
+        let seen = self.seen(sandbox).await?;
+        let found = self.client.check(&seen.sprite).await?;
+        Ok(Some(Check {
+            status: found.status,
+            reason: found.reason,
+            checked_at: found.checked_at,
+        }))
     }
 
     async fn read_file(

@@ -6,15 +6,15 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 use tokio::time::{Instant, sleep};
 
-use super::Sprites;
 use super::definition::{End, Mark};
 use super::exec::At;
 use super::wire::{Definition, Service, Status};
+use super::{SeenService, Sprites};
 use crate::event::Failure;
 use crate::model::{
     Health, Secrets, ServiceAddress, ServiceGoal, ServiceKind, ServiceSpec, show_duration,
 };
-use crate::platforms::cloud::supply::probe::Surroundings;
+use crate::platforms::cloud::supply::probe::{NOT_READY, Surroundings};
 use crate::platforms::cloud::supply::{Asked, ready, task};
 use crate::platforms::{PlatformError, Progress, Result};
 
@@ -76,7 +76,7 @@ impl Sprites {
     }
 
     /// Writes a definition; fails if it is not there afterwards.
-    async fn write(
+    pub(super) async fn write(
         &self,
         sprite: &str,
         address: &ServiceAddress,
@@ -105,6 +105,29 @@ impl Sprites {
         }
     }
 
+    /// Writes a definition and has it run in place of what was live `before`.
+    async fn run_instead(
+        &self,
+        sprite: &str,
+        address: &ServiceAddress,
+        spec: &ServiceSpec,
+        definition: &Definition,
+        before: Option<&Service>,
+    ) -> Result<(Service, Option<i32>)> {
+        let (service, exit) = self.write(sprite, address, definition).await?;
+        let mut service = self.settled(sprite, address, service, spec).await?;
+        if let Some(before) = before
+            && before.definition != *definition
+            && service.process().is_some()
+            && before.process() == service.process()
+        {
+            // Whether a PUT replaces a live process is not stated.
+            self.restart(sprite, address, spec).await?;
+            service = self.reread(sprite, address, spec).await?;
+        }
+        Ok((service, exit))
+    }
+
     /// Starts a service and awaits it.
     pub(super) async fn start(
         &self,
@@ -122,17 +145,8 @@ impl Sprites {
             None => None,
         };
         let before = before.filter(|before| before.status().is_up());
-        let (service, exit) = self.write(&sprite, address, &definition).await?;
-        let mut service = self.settled(&sprite, address, service, spec).await?;
-        if let Some(before) = &before
-            && before.definition != definition
-            && service.process().is_some()
-            && before.process() == service.process()
-        {
-            // Whether a PUT replaces a live process is not stated.
-            self.restart(&sprite, address, spec).await?;
-            service = self.reread(&sprite, address, spec).await?;
-        }
+        let started = self.run_instead(&sprite, address, spec, &definition, before.as_ref());
+        let (mut service, exit) = started.await?;
         if service.status() == Status::Stopped && exit.is_none() {
             let name = address.service.as_str();
             match self.client.start_service(&sprite, name).await {
@@ -200,22 +214,11 @@ impl Sprites {
     ) -> Result<()> {
         let (sprite, found) = self.seen_service(address).await?;
         let began = Instant::now();
-        let running = found.filter(|found| {
-            found.mark.end.is_none() && found.service.status().is_up() && found.mark.spec() == spec
-        });
-        let mut mark = match running {
-            Some(found) => found.mark,
-            None => {
-                let mut mark = Mark::new(&self.stack, address, spec);
-                mark.run = Some(format!("{:016x}", fastrand::u64(..)));
-                let definition = mark.definition(secrets)?;
-                let (service, exit) = self.write(&sprite, address, &definition).await?;
-                let service = self.settled(&sprite, address, service, spec).await?;
-                if !matches!(service.status(), Status::Running | Status::Unknown) {
-                    return Err(self.ended(&sprite, address, Some(&service), exit).await);
-                }
-                mark
-            }
+        // One whose end nobody has noted: an apply that was cut off has begun it.
+        let begun = found.filter(|found| found.mark.end.is_none() && found.mark.spec() == spec);
+        let mut mark = match begun {
+            Some(found) if found.service.status().is_up() && !found.mark.noted => found.mark,
+            begun => self.begin(&sprite, address, spec, begun, secrets).await?,
         };
         progress.executed();
         let code = self.exit_code(&sprite, &mark, address, began).await?;
@@ -238,6 +241,40 @@ impl Sprites {
         }
     }
 
+    /// Begins a run of a task: the one that is noted already, or a new one.
+    async fn begin(
+        &self,
+        sprite: &str,
+        address: &ServiceAddress,
+        spec: &ServiceSpec,
+        noted: Option<SeenService>,
+        secrets: &Secrets,
+    ) -> Result<Mark> {
+        let mut mark = Mark::new(&self.stack, address, spec);
+        let mut before = None;
+        if let Some(noted) = noted {
+            mark.run = noted.mark.run;
+            before = Some(noted.service);
+        }
+        if mark.run.is_none() {
+            // Noted before it is begun: if this apply is killed, the request that begins it may still be on
+            // its way when the next apply looks. That one begins the same run then, which is run once.
+            mark.run = Some(format!("{:016x}", fastrand::u64(..)));
+            mark.noted = true;
+            let definition = mark.definition(secrets)?;
+            let (service, _) = self.write(sprite, address, &definition).await?;
+            before = Some(self.settled(sprite, address, service, spec).await?);
+            mark.noted = false;
+        }
+        let definition = mark.definition(secrets)?;
+        let started = self.run_instead(sprite, address, spec, &definition, before.as_ref());
+        let (service, exit) = started.await?;
+        match service.status() {
+            Status::Running | Status::Unknown => Ok(mark),
+            _ => Err(self.ended(sprite, address, Some(&service), exit).await),
+        }
+    }
+
     /// Waits for the exit code of a run.
     async fn exit_code(
         &self,
@@ -252,14 +289,18 @@ impl Sprites {
             let left = limit.map(|limit| limit.saturating_sub(began.elapsed()));
             let slice = left.map_or(SLICE, |left| left.as_secs().min(SLICE));
             let script = SecretString::from(task::wait_script(&mark.exit_file(), slice));
+            let mut misplaced = false;
             match self.sh(sprite, &script, Duration::from_secs(slice)).await? {
                 Asked::Ran(0, said) => {
                     return said.trim().parse().map_err(|_| {
                         PlatformError::new(format!("its exit code is not a number: {said}"))
                     });
                 }
-                Asked::Ran(..) => pause = PAUSES.0,
-                Asked::NotNow(_) => {
+                Asked::Ran(NOT_READY, said) => {
+                    pause = PAUSES.0;
+                    misplaced = !task::has_begun(&said);
+                }
+                Asked::Ran(..) | Asked::NotNow(_) => {
                     sleep(pause).await;
                     pause = (pause * 2).min(PAUSES.1);
                 }
@@ -271,10 +312,20 @@ impl Sprites {
             if !up {
                 return Err(self.ended(sprite, address, found.as_ref(), None).await);
             }
+            let owner = &mark.mark.owner;
+            let now = found.and_then(|found| Mark::of(&found, owner));
+            if now.is_none_or(|now| now.run != mark.run) {
+                let text = "something else has replaced it while it ran";
+                return Err(PlatformError::new(text));
+            }
             if let Some(limit) = limit.filter(|limit| began.elapsed() >= *limit) {
                 self.stop(sprite, address, mark.spec().stop.grace.0).await?;
                 let text = format!("still running after {}: stopped", show_duration(limit));
                 return Err(PlatformError::new(text));
+            }
+            if misplaced {
+                // The definition of this run, and the process of an earlier one: an apply was cut off.
+                self.restart(sprite, address, mark.spec()).await?;
             }
         }
     }

@@ -44,6 +44,16 @@ impl UrlSettings {
     }
 }
 
+/// How a sprite was found when the platform looked at it (§2).
+#[derive(Debug, Deserialize)]
+pub(super) struct Check {
+    pub status: String,
+    #[serde(default)]
+    pub reason: Option<String>,
+    #[serde(default)]
+    pub checked_at: Option<Timestamp>,
+}
+
 /// A page of a listing (§2).
 #[derive(Debug, Deserialize)]
 pub(super) struct Page {

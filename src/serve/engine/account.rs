@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::{EngineError, Record, Result, Sandbox, Settings};
@@ -132,12 +133,22 @@ impl Account {
         self.added(id, wish.record)
     }
 
-    /// Makes a sandbox with the files, definitions and running services of another one.
-    pub async fn fork(&self, source: &Sandbox, wish: Wish) -> Result<Arc<Sandbox>> {
+    /// Makes a sandbox with the files, definitions and running services of another one, as it is or as it was
+    /// at the checkpoint `from`.
+    pub async fn fork(
+        &self,
+        source: &Sandbox,
+        from: Option<String>,
+        wish: Wish,
+    ) -> Result<Arc<Sandbox>> {
         let id = new_id();
         let wish = wish.called(&id);
         let _name = self.reserve(&wish)?;
-        let (options, none) = (ForkOptions::default(), Secrets::default());
+        let none = Secrets::default();
+        let options = ForkOptions {
+            from,
+            stopped: false,
+        };
         self.local
             .fork_sandbox(source.id(), &id, &options, &none)
             .await?;
@@ -161,10 +172,14 @@ impl Account {
         })
     }
 
-    fn added(&self, id: SandboxName, record: Record) -> Result<Arc<Sandbox>> {
+    fn added(&self, id: SandboxName, mut record: Record) -> Result<Arc<Sandbox>> {
+        let mut map = self.map();
+        // Whoever finds one alone in the list has made the oldest.
+        record.created_at = Timestamp::now();
         let sandbox = Sandbox::new(self.local.clone(), id.clone(), record, self.news.clone())?;
         let sandbox = Arc::new(sandbox);
-        self.map().insert(id, sandbox.clone());
+        map.insert(id, sandbox.clone());
+        drop(map);
         self.news.tell();
         Ok(sandbox)
     }

@@ -43,23 +43,32 @@ impl Sandbox {
     /// Every service by name, without bringing the sandbox up.
     pub async fn known_services(&self) -> Result<Vec<Known>> {
         let Some(client) = self.client_if_up()? else {
-            let stored = crate::supervisor::stored_services(self.dir())?.into_iter();
-            let known = stored.filter_map(|(name, service)| {
-                let spec = service.spec()?.as_ref().clone();
-                let wanted_up = false;
-                Some(Known {
-                    name,
-                    spec,
-                    wanted_up,
-                })
-            });
-            return Ok(known.collect());
+            return self.stored_services();
         };
-        let known = client.list().await?.into_iter().filter_map(|service| {
+        let listed = match client.list().await {
+            Ok(listed) => listed,
+            // It was stopped in between.
+            Err(error) if error.is_unreachable() && !self.is_up() => return self.stored_services(),
+            Err(error) => return Err(error.into()),
+        };
+        let known = listed.into_iter().filter_map(|service| {
             Some(Known {
                 wanted_up: service.desired == "up",
                 name: ServiceName::new(service.name).ok()?,
                 spec: service.definition?,
+            })
+        });
+        Ok(known.collect())
+    }
+
+    fn stored_services(&self) -> Result<Vec<Known>> {
+        let stored = crate::supervisor::stored_services(self.dir())?.into_iter();
+        let known = stored.filter_map(|(name, service)| {
+            let spec = service.spec()?.as_ref().clone();
+            Some(Known {
+                name,
+                spec,
+                wanted_up: false,
             })
         });
         Ok(known.collect())
@@ -108,23 +117,25 @@ impl Sandbox {
         let client = self.awake().await?;
         let mut wanted = spec.clone();
         self.record().merge_env(name, &mut wanted);
-        let all = client.list().await?;
-        allow(&all)?;
-        let before = all
-            .into_iter()
-            .find(|service| service.name == name.as_str());
-        let stopped = before.is_some_and(|it| {
-            let live = it.pid.is_some() || it.desired == "up";
-            live && it.definition.as_ref() != Some(&wanted)
-        });
-        // Not while others wait: it may take its time.
-        if stopped {
+        let mut stopped = false;
+        loop {
+            let defining = self.defining.lock().await;
+            let all = client.list().await?;
+            allow(&all)?;
+            let before = all.iter().find(|service| service.name == name.as_str());
+            let same = before.is_some_and(|it| it.definition.as_ref() == Some(&wanted));
+            if same || !before.is_some_and(is_live) {
+                let service = self.define(name, spec.clone()).await?;
+                // Unless somebody started what was there, between the look and the definition.
+                if same || !is_live(&service) {
+                    return Ok(Defined { service, stopped });
+                }
+            }
+            // Not while others wait: it may take its time. Somebody may start it again meanwhile.
+            drop(defining);
             client.stop(name).await?;
+            stopped = true;
         }
-        let _defining = self.defining.lock().await;
-        allow(&client.list().await?)?;
-        let service = self.define(name, spec).await?;
-        Ok(Defined { service, stopped })
     }
 
     /// Starts a service and what it needs.
@@ -194,4 +205,9 @@ impl Sandbox {
     pub async fn events(&self) -> Result<mpsc::Receiver<ServiceEvent>> {
         Ok(self.awake().await?.events().await?)
     }
+}
+
+/// Whether it has a process, or is to have one.
+fn is_live(service: &ServiceObject) -> bool {
+    service.pid.is_some() || service.desired == "up"
 }

@@ -97,7 +97,7 @@ impl Call {
 
     async fn fork(&self) -> Result<Value> {
         let source = self.sandbox()?;
-        let fork = self.account.fork(&source, self.wish()?).await?;
+        let fork = self.account.fork(&source, None, self.wish()?).await?;
         self.with_token(fork)
     }
 

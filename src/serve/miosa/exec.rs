@@ -108,10 +108,7 @@ pub(super) async fn stream(Awake(sandbox): Awake, body: Bytes) -> Answer {
                     return;
                 }
                 Event::Output(piece) => {
-                    let name = match piece.stream {
-                        LogStream::Stdout => "stdout",
-                        LogStream::Stderr => "stderr",
-                    };
+                    let name = piece.stream.word();
                     let text = String::from_utf8_lossy(&piece.bytes);
                     events.write(Some(name), &json!({ "line": text })).await
                 }

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::problem::{Answer, Problem};
 use super::reply::Events;
 use super::request::{self, Params, Ready, segment};
-use super::{LogShape, Miosa, PROTOCOL};
+use super::{LogShape, Miosa, PROTOCOL, services};
 use crate::model::{
     Exit, HumanDuration, Program, Restart, RestartPolicy, ServiceName, ServiceSpec,
 };
@@ -85,11 +85,7 @@ impl Process {
     fn command(&self) -> String {
         match &self.started {
             Some(started) => started.command.clone(),
-            None => {
-                let mut words = vec![self.service.cmd.clone()];
-                words.extend(self.service.args.iter().cloned());
-                words.join(" ")
-            }
+            None => services::command(&self.service),
         }
     }
 
@@ -101,12 +97,6 @@ impl Process {
     fn object(&self, miosa: &Miosa) -> Value {
         let switches = miosa.switches();
         let pid = self.pid().unwrap_or_default();
-        let mut command = self.command();
-        if let Some(bytes) = switches.command_bytes {
-            let end = (0..=bytes.min(command.len())).rev();
-            let end = end.into_iter().find(|end| command.is_char_boundary(*end));
-            command.truncate(end.unwrap_or_default());
-        }
         let failed = |exit: &Exit| exit.code != 0;
         let status = match &self.service.last_exit {
             _ if self.is_live() => "running",
@@ -117,7 +107,7 @@ impl Process {
         let mut object = json!({
             "id": pid.to_string(),
             "pid": if switches.pid_string { json!(pid.to_string()) } else { json!(pid) },
-            "command": command,
+            "command": told_command(miosa, self.command()),
             "exit_code": code.map(|exit| exit.code),
         });
         object[if switches.state_key {
@@ -138,6 +128,24 @@ impl Process {
     fn name(&self) -> Answer<ServiceName> {
         Ok(service_name(&self.service.name)?)
     }
+}
+
+/// A command, as far as it is told.
+pub(super) fn told_command(miosa: &Miosa, mut command: String) -> String {
+    if let Some(bytes) = miosa.switches().command_bytes {
+        let end = (0..=bytes.min(command.len())).rev();
+        let end = end.into_iter().find(|end| command.is_char_boundary(*end));
+        command.truncate(end.unwrap_or_default());
+    }
+    command
+}
+
+/// Whether a service of the engine was started here, as a process.
+pub(super) fn is_one(sandbox: &Sandbox, name: &str) -> bool {
+    let record = sandbox.record();
+    let mut notes = record.services.iter();
+    let note = notes.find(|(service, _)| service.as_str() == name);
+    note.is_some_and(|(_, note)| note.extra::<Option<Started>>(PROTOCOL).is_some())
 }
 
 /// Every process of a sandbox, also those that have ended.

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::Miosa;
 use super::problem::{Answer, Problem};
-use super::processes::{LogsQuery, folder, lines};
+use super::processes::{self, LogsQuery, folder, lines};
 use super::request::{self, Params, Ready, segment};
 use crate::model::{Program, Restart, RestartPolicy, ServiceName, ServiceSpec};
 use crate::serve::engine::{Sandbox, service_name};
@@ -37,35 +37,50 @@ impl FromRequestParts<Miosa> for Named {
 
     async fn from_request_parts(parts: &mut Parts, miosa: &Miosa) -> Answer<Self> {
         let Ready(sandbox) = Ready::from_request_parts(parts, miosa).await?;
-        let name = segment(parts, miosa, "service").await?;
-        Ok(Self(sandbox, service_name(&name)?))
+        let name = service_name(&segment(parts, miosa, "service").await?)?;
+        match processes::is_one(&sandbox, name.as_str()) {
+            true => Err(Problem::not_found("service")),
+            false => Ok(Self(sandbox, name)),
+        }
     }
 }
 
-fn object(service: &ServiceObject) -> Value {
-    let command = match service.definition.as_ref().map(|spec| &spec.program) {
+/// What a service executes, as it was given.
+pub(super) fn command(service: &ServiceObject) -> String {
+    match service.definition.as_ref().map(|spec| &spec.program) {
         Some(Program::Shell { command }) => command.clone(),
         _ => std::iter::once(&service.cmd)
             .chain(&service.args)
             .map(String::as_str)
             .collect::<Vec<_>>()
             .join(" "),
-    };
-    json!({
-        "name": service.name,
-        "command": command,
-        "cwd": service.working_dir,
-        "status": service.fine_state().word(),
-        "pid": service.pid,
-        "exit_code": service.exit_code,
-        "started_at": service.started_at,
-    })
+    }
 }
 
-pub(super) async fn list(Ready(sandbox): Ready) -> Answer {
-    let all = sandbox.services().await?;
-    let all: Vec<_> = all.iter().map(object).collect();
-    Ok(Json(json!({ "data": all })).into_response())
+fn object(miosa: &Miosa, service: &ServiceObject) -> Value {
+    let mut object = json!({
+        "name": service.name,
+        "status": service.fine_state().word(),
+    });
+    if !miosa.switches().short_services {
+        object["command"] = processes::told_command(miosa, command(service)).into();
+        object["cwd"] = json!(service.working_dir);
+        object["pid"] = json!(service.pid);
+        object["exit_code"] = json!(service.exit_code);
+        object["started_at"] = json!(service.started_at);
+    }
+    object
+}
+
+/// All of them; what was started as a process is none.
+pub(super) async fn list(State(miosa): State<Miosa>, Ready(sandbox): Ready) -> Answer {
+    if miosa.switches().no_service_list {
+        return Err(Problem::not_found("route"));
+    }
+    let all = sandbox.services().await?.into_iter();
+    let named = all.filter(|service| !processes::is_one(&sandbox, &service.name));
+    let named: Vec<_> = named.map(|service| object(&miosa, &service)).collect();
+    Ok(Json(json!({ "data": named })).into_response())
 }
 
 pub(super) async fn create(
@@ -75,35 +90,45 @@ pub(super) async fn create(
 ) -> Answer {
     let body: CreateBody = request::json(&body)?;
     let name = service_name(&body.name)?;
+    if let Ok(there) = sandbox.service(&name).await {
+        // A process that has ended leaves its name.
+        if there.pid.is_some() || !processes::is_one(&sandbox, name.as_str()) {
+            let text = format!("there is a service `{name}` already");
+            return Err(Problem::new(409, "NAME_TAKEN", text));
+        }
+        sandbox.delete_service(&name).await?;
+    }
     let mut spec = ServiceSpec::new(Program::Shell {
         command: body.command,
     });
-    spec.env = body.env;
+    if !miosa.switches().no_service_env {
+        spec.env = body.env;
+    }
     spec.working_dir = folder(body.cwd.as_deref()).map(Into::into);
     spec.restart = Restart {
         policy: RestartPolicy::Always,
         ..Restart::default()
     };
-    sandbox.redefine(&name, spec, |_| Ok(())).await?;
+    sandbox.define(&name, spec).await?;
     let service = sandbox.start_service(&name, Until::Executed).await?;
-    Ok(miosa.reply(StatusCode::CREATED, object(&service)))
+    Ok(miosa.reply(StatusCode::CREATED, object(&miosa, &service)))
 }
 
 pub(super) async fn show(State(miosa): State<Miosa>, Named(sandbox, name): Named) -> Answer {
-    Ok(miosa.ok(object(&sandbox.service(&name).await?)))
+    Ok(miosa.ok(object(&miosa, &sandbox.service(&name).await?)))
 }
 
 pub(super) async fn start(State(miosa): State<Miosa>, Named(sandbox, name): Named) -> Answer {
     let service = sandbox.start_service(&name, Until::Executed).await?;
-    Ok(miosa.ok(object(&service)))
+    Ok(miosa.ok(object(&miosa, &service)))
 }
 
 pub(super) async fn stop(State(miosa): State<Miosa>, Named(sandbox, name): Named) -> Answer {
-    Ok(miosa.ok(object(&sandbox.stop_service(&name).await?)))
+    Ok(miosa.ok(object(&miosa, &sandbox.stop_service(&name).await?)))
 }
 
 pub(super) async fn restart(State(miosa): State<Miosa>, Named(sandbox, name): Named) -> Answer {
-    Ok(miosa.ok(object(&sandbox.restart_service(&name).await?)))
+    Ok(miosa.ok(object(&miosa, &sandbox.restart_service(&name).await?)))
 }
 
 pub(super) async fn remove(Named(sandbox, name): Named) -> Answer<StatusCode> {

@@ -83,8 +83,33 @@ pub(super) async fn restore(
     Path((_, id)): Path<(String, String)>,
 ) -> Answer {
     find(&sandbox, &id).await?;
+    if miosa.switches().restore_elsewhere {
+        let name = sandbox.record().name;
+        let metadata = sandbox.record().extra::<Note>(PROTOCOL).metadata;
+        let wish = copy_of(&sandbox, name, metadata);
+        let made = account.fork(&sandbox, Some(id), wish).await?;
+        return Ok(miosa.ok(sandboxes::object(&miosa, &account, &made)));
+    }
     sandbox.restore_checkpoint(&id).await?;
     Ok(miosa.ok(sandboxes::object(&miosa, &account, &sandbox)))
+}
+
+/// A sandbox that has what another one has, but for its addresses.
+fn copy_of(sandbox: &Sandbox, name: String, metadata: Map<String, Value>) -> Wish {
+    let record = sandbox.record();
+    let mut note: Note = record.extra(PROTOCOL);
+    note.slug = None;
+    note.previews.clear();
+    note.metadata = metadata;
+    let mut wish = Wish {
+        unique_name: false,
+        ..Wish::named(name)
+    };
+    wish.record.labels = record.labels;
+    wish.record.variables = record.variables;
+    wish.record.services = record.services;
+    wish.record.set_extra(PROTOCOL, &note);
+    wish
 }
 
 pub(super) async fn fork(
@@ -94,23 +119,12 @@ pub(super) async fn fork(
     body: Bytes,
 ) -> Answer {
     let body: ForkBody = request::json(&body)?;
-    if body.snapshot_id.is_some() {
-        return Err(Problem::invalid("a fork is of the present state here"));
+    if let Some(id) = &body.snapshot_id {
+        find(&sandbox, id).await?;
     }
-    let record = sandbox.record();
-    let mut note: Note = record.extra(PROTOCOL);
-    note.slug = None;
-    note.previews.clear();
-    note.metadata = body.metadata.unwrap_or_default();
-    let mut wish = Wish {
-        unique_name: false,
-        ..Wish::named(body.name.unwrap_or(record.name))
-    };
-    wish.record.labels = record.labels;
-    wish.record.variables = record.variables;
-    wish.record.services = record.services;
-    wish.record.set_extra(PROTOCOL, &note);
-    let made = account.fork(&sandbox, wish).await?;
+    let name = body.name.unwrap_or_else(|| sandbox.record().name);
+    let wish = copy_of(&sandbox, name, body.metadata.unwrap_or_default());
+    let made = account.fork(&sandbox, body.snapshot_id, wish).await?;
     let object = sandboxes::object(&miosa, &account, &made);
     Ok(miosa.reply(StatusCode::CREATED, object))
 }

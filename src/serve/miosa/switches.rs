@@ -40,6 +40,14 @@ pub struct Switches {
     pub unresumable: u32,
     /// Processes can be written to.
     pub stdin: bool,
+    /// Of a named service only its name and its state are told.
+    pub short_services: bool,
+    /// Named services cannot be listed.
+    pub no_service_list: bool,
+    /// Named services get no environment.
+    pub no_service_env: bool,
+    /// A restore makes another sandbox.
+    pub restore_elsewhere: bool,
     /// Errors are flat: `{"error":"text","code":"CODE"}`.
     pub flat_errors: bool,
 }

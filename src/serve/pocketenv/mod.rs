@@ -5,6 +5,7 @@
 //! `call`, which checks it as the platform does, to one function per operation.
 
 mod attached;
+mod backups;
 mod call;
 mod catalogue;
 mod identity;
@@ -66,6 +67,9 @@ const OPERATIONS: &[(&str, Takes, Run)] = operations! {
     "sandbox.unexposePort" Input ports::unexpose;
     "sandbox.getExposedPorts" Query ports::list;
     "sandbox.exposeVscode" Nothing ports::expose_vscode;
+    "sandbox.createBackup" Input backups::create;
+    "sandbox.getBackups" Query backups::list;
+    "sandbox.restoreBackup" Input backups::restore;
     "sandbox.getPreferences" Query preferences::list;
     "sandbox.putPreferences" Input preferences::put;
     "service.addService" Input services::add;

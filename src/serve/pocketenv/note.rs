@@ -24,6 +24,7 @@ pub(super) struct Note {
     pub secrets: Vec<Attached>,
     pub files: Vec<Attached>,
     pub volumes: Vec<Attached>,
+    pub backups: Vec<Backup>,
     /// The secrets that processes are started with, still sealed: those of the last start.
     pub in_effect: BTreeMap<String, String>,
 }
@@ -48,6 +49,18 @@ pub(super) struct Attached {
     pub value: String,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
+}
+
+/// A backup, which is a checkpoint of the engine.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Backup {
+    pub id: String,
+    /// The checkpoint's own id, which another sandbox's may have, too.
+    pub checkpoint: String,
+    pub directory: String,
+    pub description: Option<String>,
+    pub created_at: Timestamp,
+    pub expires_at: Timestamp,
 }
 
 /// What only Pocketenv knows about a service.

@@ -99,7 +99,10 @@ pub(super) async fn list(call: Call) -> Answer {
 /// The user's service that the parameter `serviceId` names.
 async fn found(call: &Call) -> Answer<Found> {
     let id = call.needed_param("serviceId")?;
-    for sandbox in call.user()?.sandboxes() {
+    let mut sandboxes = call.user()?.sandboxes();
+    // Where it is noted, so that the others need not be asked.
+    sandboxes.sort_by_cached_key(|sandbox| !has_note(sandbox, id));
+    for sandbox in sandboxes {
         for service in sandbox.known_services().await? {
             let row = row(&sandbox, &service.name);
             if row.id == id {
@@ -112,6 +115,15 @@ async fn found(call: &Call) -> Answer<Found> {
         }
     }
     Err(Problem::not_found("Service"))
+}
+
+/// Whether a sandbox's record has a service with this id.
+fn has_note(sandbox: &Sandbox, id: &str) -> bool {
+    let record = sandbox.record();
+    record.services.iter().any(|(name, note)| {
+        let row: ServiceRow = note.extra(PROTOCOL);
+        row.id == id || identity::service_id(sandbox, name.as_str()) == id
+    })
 }
 
 /// Nobody else runs services.

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::platforms::{LogLine, LogStream};
+use crate::platforms::LogLine;
 
 /// The longest text in one line, in bytes: written as JSON it stays below the 64 KiB that Go reads.
 const LONGEST: usize = 8 << 10;
@@ -56,10 +56,7 @@ impl Lines {
 
     /// Writes a line of a service's output, in pieces if it is long.
     pub(super) async fn output(&self, line: &LogLine) -> Result<(), Gone> {
-        let kind = match line.stream {
-            LogStream::Stdout => "stdout",
-            LogStream::Stderr => "stderr",
-        };
+        let kind = line.stream.word();
         let text = format!("{}\n", line.text);
         let mut rest = text.as_str();
         while !rest.is_empty() {

@@ -22,7 +22,6 @@ use super::services::StdinBody;
 use super::{Answer, Api, DONE, Done, Shared};
 use crate::model::{HumanDuration, ServiceSpec, ServiceState};
 use crate::platforms::{LogLine, LogQuery};
-use crate::supervisor::logs::stream_name;
 use crate::supervisor::owner::{Control, Refusal};
 use crate::supervisor::processes::{Entry, Wanted};
 use crate::supervisor::wire;
@@ -317,7 +316,7 @@ async fn stream_lines(State(api): Shared, Name(pid): Name) -> Answer<Response> {
 fn events(lines: &[LogLine]) -> Vec<u8> {
     let mut events = Vec::new();
     for line in lines {
-        let data = json!({ "stream": stream_name(line.stream), "line": line.text });
+        let data = json!({ "stream": line.stream.word(), "line": line.text });
         events.extend_from_slice(format!("data: {data}\n\n").as_bytes());
     }
     events

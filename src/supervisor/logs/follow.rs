@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::file::header;
 use super::format::{Reader, Record, Tag};
-use super::{CHUNK, KEEP, path, seek};
+use super::{KEEP, PAGE, path, seek};
 use crate::model::ServiceName;
 use crate::platforms::{LogLine, LogQuery, LogStream};
 
@@ -103,7 +103,7 @@ impl Follower {
                 continue;
             };
             let before = self.rest.len();
-            if file.take(CHUNK as u64).read_to_end(&mut self.rest)? == 0 {
+            if file.take(PAGE as u64).read_to_end(&mut self.rest)? == 0 {
                 let mut lines = Vec::new();
                 if !self.step(&mut lines)? {
                     return Ok(Vec::new());

@@ -166,7 +166,7 @@ pub(super) fn header(at: Timestamp, before: u64) -> String {
 
 /// The record that ends a line whose process has ended.
 pub(super) fn end(at: Timestamp, stream: LogStream) -> String {
-    format!("{} {} E \n", stamp(at), stream_name(stream))
+    format!("{} {} E \n", stamp(at), stream.word())
 }
 
 /// One batch of one stream, to be written as records.
@@ -181,7 +181,7 @@ pub(super) struct Text<'a> {
 impl Text<'_> {
     /// Adds its records to `out`. At most twice as many bytes as the batch has, and a few.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
-        let head = format!("{} {} ", stamp(self.at), stream_name(self.stream));
+        let head = format!("{} {} ", stamp(self.at), self.stream.word());
         let mut continues = if self.continues { ":c" } else { "" };
         let mut full = |out: &mut Vec<u8>, tag: &str, text: &[u8]| {
             for part in [head.as_str(), tag, std::mem::take(&mut continues), " "] {
@@ -254,42 +254,18 @@ fn shorten_narrow(lines: &[u8], count: usize, out: &mut Vec<u8>) {
     out.truncate(start + lines.len() + count);
 }
 
-/// The name of a stream, in files and on the wire.
-pub(in crate::supervisor) fn stream_name(stream: LogStream) -> &'static str {
-    match stream {
-        LogStream::Stdout => "stdout",
-        LogStream::Stderr => "stderr",
-    }
-}
-
 /// Adds a line as the API tells it: `2026-01-05T10:30:00.123456Z [stdout] text`.
 pub(in crate::supervisor) fn show_line(line: &LogLine, out: &mut Vec<u8>) {
     for part in [
         &stamp(line.at),
         " [",
-        stream_name(line.stream),
+        line.stream.word(),
         "] ",
         &line.text,
         "\n",
     ] {
         out.extend_from_slice(part.as_bytes());
     }
-}
-
-/// Reads such a line.
-pub(in crate::supervisor) fn parse_line(line: &[u8]) -> Option<LogLine> {
-    let end = memchr::memchr(b' ', line)?;
-    let at = std::str::from_utf8(&line[..end]).ok()?.parse().ok()?;
-    let (stream, text) = if let Some(text) = line[end..].strip_prefix(b" [stdout] ") {
-        (LogStream::Stdout, text)
-    } else {
-        (LogStream::Stderr, line[end..].strip_prefix(b" [stderr] ")?)
-    };
-    Some(LogLine {
-        at,
-        stream,
-        text: String::from_utf8_lossy(text).into_owned(),
-    })
 }
 
 #[cfg(test)]
@@ -420,14 +396,14 @@ mod tests {
         let mut out = Vec::new();
         show_line(&line, &mut out);
         assert_eq!(out, b"2026-01-05T10:30:00.120000Z [stdout] x [stderr] y\n");
-        assert_eq!(parse_line(out.trim_ascii_end()), Some(line));
+        assert_eq!(LogLine::parse(out.trim_ascii_end()), Some(line));
         for bad in [
             "",
             "x",
             "2026-01-05T10:30:00Z",
             "2026-01-05T10:30:00Z [x] y",
         ] {
-            assert_eq!(parse_line(bad.as_bytes()), None, "{bad}");
+            assert_eq!(LogLine::parse(bad.as_bytes()), None, "{bad}");
         }
     }
 }

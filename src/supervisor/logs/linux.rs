@@ -10,6 +10,8 @@ use rustix::io::{Errno, ioctl_fionread, read, retry_on_intr};
 use rustix::pipe::{PIPE_BUF, splice, tee};
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with};
 
+use super::CHUNK;
+
 /// What has to outlive the process for nothing to be lost with it.
 #[derive(Debug)]
 pub(in crate::supervisor) struct Kept {
@@ -46,6 +48,7 @@ pub(super) struct Stage {
 
 impl Stage {
     pub(super) fn new((out, into): (OwnedFd, OwnedFd)) -> io::Result<Self> {
+        widen(out.as_fd());
         let scratch = scratch(&out)?;
         let null = File::options().write(true).open("/dev/null");
         let null = null.ok().map(OwnedFd::from);
@@ -72,7 +75,13 @@ impl Stage {
             }
             // The last process that held the other side of a terminal has ended.
             Err(Errno::IO) => Ok(0),
-            other => Ok(other?),
+            Ok(moved) => {
+                if moved >= USUAL {
+                    widen(source);
+                }
+                Ok(moved)
+            }
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -112,6 +121,14 @@ impl Stage {
     }
 }
 
+/// Lets a pipe hold a whole chunk: whoever floods it holds its lock while writing, and is waited for at
+/// every turn. Where there are too many large pipes already, it stays as it is.
+fn widen(pipe: BorrowedFd<'_>) {
+    if fcntl_getpipe_size(pipe).is_ok_and(|size| size < CHUNK) {
+        let _ = fcntl_setpipe_size(pipe, CHUNK);
+    }
+}
+
 /// A pipe that holds as much as the stage.
 fn scratch(stage: &OwnedFd) -> io::Result<(OwnedFd, OwnedFd)> {
     let scratch = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
@@ -129,6 +146,9 @@ fn fill_from(pipe: &OwnedFd, mut chunk: &mut [u8]) -> io::Result<()> {
     }
     Ok(())
 }
+
+/// How many bytes a pipe holds that nobody has widened.
+const USUAL: usize = 64 << 10;
 
 /// Waits for any of many descriptors.
 #[derive(Debug)]

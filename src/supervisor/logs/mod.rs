@@ -33,7 +33,7 @@ use crate::platforms::{LogLine, LogQuery};
 
 pub(super) use engine::{Attached, LogEngine, Watch};
 pub(super) use follow::Follower;
-pub(super) use format::{parse_line, show_line, stream_name};
+pub(super) use format::show_line;
 pub(super) use os::Kept;
 pub(super) use stamped::{Piece, StampedLog, pieces, write_end};
 
@@ -44,7 +44,10 @@ pub const LIMIT: u64 = 16 << 20;
 pub const KEEP: usize = 5;
 
 /// The most bytes of one stream that are taken in one turn.
-const CHUNK: usize = 64 << 10;
+const CHUNK: usize = 256 << 10;
+
+/// How many bytes of a log are read at once.
+const PAGE: usize = 64 << 10;
 
 /// The file of a log by its age; 0 is the one that is written.
 fn path(dir: &Path, name: &ServiceName, age: usize) -> PathBuf {

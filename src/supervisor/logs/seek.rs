@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 
 use jiff::Timestamp;
 
-use super::CHUNK;
+use super::PAGE;
 use super::format::{Record, Tag, is_short};
 use crate::platforms::LogStream;
 
@@ -60,7 +60,7 @@ pub(super) fn since(files: &[File], since: Timestamp) -> io::Result<Place> {
             continue;
         }
         let (mut low, mut high) = (0, file.metadata()?.len());
-        while high - low > CHUNK as u64 {
+        while high - low > PAGE as u64 {
             let middle = low + (high - low) / 2;
             match first_after(file, middle)? {
                 Some((offset, at)) if at < since && offset < high => low = offset,
@@ -226,7 +226,7 @@ impl<'a> Backward<'a> {
     /// Puts the chunk before it in front of what is there.
     fn load(&mut self) -> io::Result<()> {
         let end = self.place.offset - self.bytes.len() as u64;
-        let size = end.min(CHUNK as u64);
+        let size = end.min(PAGE as u64);
         let mut bytes = vec![0; size as usize];
         self.files[self.place.file].read_exact_at(&mut bytes, end - size)?;
         bytes.append(&mut self.bytes);

@@ -47,7 +47,7 @@ impl Piece<'_> {
             (false, false) => "P",
             (false, true) => "P:c",
         };
-        let (time, stream) = (format::stamp(self.at), format::stream_name(self.stream));
+        let (time, stream) = (format::stamp(self.at), self.stream.word());
         out.extend_from_slice(format!("{time} {stream} {tag} ").as_bytes());
         out.extend_from_slice(text);
         out.push(b'\n');

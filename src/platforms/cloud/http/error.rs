@@ -143,10 +143,12 @@ const LONGEST: usize = 300;
 
 impl Told {
     /// Reads the body of an error: `{"error": "…", "message": "…"}`, `{"error": {"code": "…",
-    /// "message": "…"}}`, `{"code": "…", "message": "…"}`, or text.
-    pub fn read(body: &[u8]) -> Self {
+    /// "message": "…"}}`, `{"code": "…", "message": "…"}`, or text. `conceal` takes out what nobody may
+    /// see, before anything is cut off, which could leave a part of it.
+    pub fn read(body: &[u8], conceal: &dyn Fn(&str) -> String) -> Self {
+        let clean = |text: &str| clean(&conceal(text));
         let Ok(Value::Object(body)) = serde_json::from_slice(body) else {
-            return Self::text(body);
+            return Self::text(body, clean);
         };
         let inner = body.get("error").and_then(Value::as_object);
         let lookup = |key: &str| inner.and_then(|it| it.get(key)).or_else(|| body.get(key));
@@ -171,7 +173,7 @@ impl Told {
         }
     }
 
-    fn text(body: &[u8]) -> Self {
+    fn text(body: &[u8], clean: impl Fn(&str) -> String) -> Self {
         let text = String::from_utf8_lossy(body);
         let text = text.trim();
         // A page for browsers says nothing that the status does not.
@@ -206,7 +208,7 @@ mod tests {
     #[test]
     fn every_platforms_errors_are_understood() {
         let told = |body: &str| {
-            let told = Told::read(body.as_bytes());
+            let told = Told::read(body.as_bytes(), &str::to_owned);
             (told.code, told.message)
         };
         let some = |text: &str| Some(text.to_owned());
@@ -241,7 +243,7 @@ mod tests {
             assert_eq!(told(body), (code, message), "{body}");
         }
         let body = br#"{"error":{"code":"X","retry_after_ms":1500}}"#;
-        let delay = Told::read(body).retry_after;
+        let delay = Told::read(body, &str::to_owned).retry_after;
         assert_eq!(delay, Some(Duration::from_millis(1500)));
     }
 }

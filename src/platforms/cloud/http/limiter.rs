@@ -22,7 +22,7 @@ impl Default for Budget {
         Self {
             per_second: None,
             burst: 50.0,
-            at_once: 64,
+            at_once: 100,
         }
     }
 }

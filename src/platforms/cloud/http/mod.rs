@@ -2,7 +2,7 @@
 //! nothing that may have been done, and errors that say what is known of the effect.
 //!
 //! In: a base URL, a token, and per request a method, path segments, query and body. Out: whole
-//! answers, streams of lines or blocks, and [`HttpError`]s. Knows no platform.
+//! answers, streams of lines or blocks, WebSockets, and [`HttpError`]s. Knows no platform.
 
 mod answer;
 mod base;
@@ -11,6 +11,7 @@ mod error;
 mod limiter;
 mod request;
 mod retry;
+mod socket;
 mod stream;
 pub mod tls;
 
@@ -29,6 +30,7 @@ pub use error::{HttpError, Outcome};
 pub use limiter::Budget;
 pub use request::Request;
 pub use retry::{Backoff, Retry};
+pub use socket::{Message, Receiver, Sender, Socket};
 pub use stream::{Blocks, Lines, ServerEvent};
 
 use crate::model::Secrets;

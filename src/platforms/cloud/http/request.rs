@@ -10,14 +10,19 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::error::Told;
 use super::retry::{asked_delay, is_passing};
-use super::stream::{Blocks, Lines};
-use super::{Answer, Client, HttpError, Outcome, Retry};
+use super::stream::{Blocks, Broken, Lines};
+use super::{Answer, Client, HttpError, Outcome, Retry, Socket};
 
 /// What platforms call the number of a request.
 const REQUEST_IDS: [&str; 4] = ["x-request-id", "fly-request-id", "request-id", "cf-ray"];
+
+/// What servers answer that have no WebSocket at a place, where they do not just answer the request.
+const NO_SOCKET: [u16; 5] = [400, 404, 405, 426, 501];
 
 /// How long everybody waits after a 429 that does not say how long.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -171,22 +176,60 @@ impl<'c> Request<'c> {
 
     /// The answer as blocks, as they come.
     pub async fn blocks(self, idle: Duration) -> Result<Blocks, HttpError> {
+        let answer = self.open().await?;
+        Ok(Blocks::new(answer, idle, self.broken_later()))
+    }
+
+    /// A WebSocket, each message of which may be awaited for `idle`. `None` if the server has none at this place:
+    /// then nothing was done. It may be the beginning of something, so it is [`Retry::IfNotDone`].
+    pub async fn socket(self, idle: Duration) -> Result<Option<Socket>, HttpError> {
+        let key = generate_key();
+        let request = self
+            .retry(Retry::IfNotDone)
+            .header("connection", "Upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", &key);
+        let answer = match request.open().await {
+            Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => answer,
+            Ok(_) => return Ok(None),
+            Err(error) if error.status.is_some_and(|it| NO_SOCKET.contains(&it)) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let broken = request.broken_later();
+        let accepted = answer.headers().get("sec-websocket-accept");
+        if accepted.is_none_or(|it| it.as_bytes() != derive_accept_key(key.as_bytes()).as_bytes()) {
+            return Err(broken("what answered is no WebSocket".to_owned()));
+        }
+        match answer.upgrade().await {
+            Ok(connection) => Ok(Some(Socket::new(connection, idle, broken).await)),
+            Err(error) => Err(broken(causes(&error.without_url()))),
+        }
+    }
+
+    /// Tries as [`Request::read`] does, up to the end of the head.
+    async fn open(&self) -> Result<Response, HttpError> {
         let mut tries = Tries::default();
-        let answer = loop {
+        loop {
             let place = self.enter(&mut tries).await?;
             let tried = self.begin().await;
             drop(place);
             match self.judge(&mut tries, tried) {
-                ControlFlow::Break(judged) => break judged?,
+                ControlFlow::Break(judged) => return judged,
                 ControlFlow::Continue(delay) => sleep(delay).await,
             }
-        };
+        }
+    }
+
+    /// What becomes of failures after the head.
+    fn broken_later(&self) -> Broken {
         let (request, client) = (self.shown(), self.client.clone());
-        let broken = move |message: String| {
+        Box::new(move |message| {
             let message = client.conceal(&message);
             HttpError::new(request.clone(), message, Outcome::Unknown)
-        };
-        Ok(Blocks::new(answer, idle, Box::new(broken)))
+        })
     }
 
     /// Tries until it succeeds, or may not be repeated, or has been often enough.
@@ -271,7 +314,7 @@ impl<'c> Request<'c> {
             let response = self.begin().await?;
             let (status, headers) = (response.status(), response.headers().clone());
             let body = response.bytes().await;
-            let body = body.map_err(|error| self.broken_off(status, &error))?;
+            let body = body.map_err(|error| self.broken_off(status, error))?;
             let answer = Answer {
                 status,
                 headers,
@@ -305,9 +348,10 @@ impl<'c> Request<'c> {
             }
             Ok(Ok(response)) => response,
         };
-        match response.status().is_success() {
-            true => Ok(response),
-            false => Err(self.refused(response).await),
+        match response.status() {
+            StatusCode::SWITCHING_PROTOCOLS => Ok(response),
+            status if status.is_success() => Ok(response),
+            _ => Err(self.refused(response).await),
         }
     }
 
@@ -317,7 +361,7 @@ impl<'c> Request<'c> {
         let headers = response.headers().clone();
         let body = timeout(self.timeout, response.bytes()).await;
         let body = body.ok().and_then(Result::ok).unwrap_or_default();
-        let told = Told::read(&body);
+        let told = Told::read(&body, &|text| self.client.conceal(text));
         let words = || {
             let reason = status.canonical_reason().unwrap_or("an error");
             reason.to_lowercase()
@@ -331,14 +375,15 @@ impl<'c> Request<'c> {
         let mut failed = self.failed(Some(status), told.message.unwrap_or_else(words), outcome);
         failed.passing = is_passing(status, self.client.0.endpoint.passing);
         let id = |name: &&str| headers.get(*name)?.to_str().ok().map(str::to_owned);
-        failed.error.code = told.code.map(|code| self.client.conceal(&code));
+        failed.error.code = told.code;
         failed.error.request_id = REQUEST_IDS.iter().find_map(id).or(told.request_id);
         failed.error.retry_after = asked_delay(&headers).or(told.retry_after);
         failed
     }
 
-    fn broken_off(&self, status: StatusCode, error: &reqwest::Error) -> Failed {
-        let message = format!("the answer broke off: {}", causes(error));
+    fn broken_off(&self, status: StatusCode, error: reqwest::Error) -> Failed {
+        let cause = causes(&error.without_url());
+        let message = format!("the answer broke off: {cause}");
         self.failed(Some(status), message, Outcome::Unknown)
     }
 

@@ -15,7 +15,8 @@ use super::request::causes;
 /// The longest line that is kept in memory, in bytes.
 const LONGEST: usize = 16 << 20;
 
-type Broken = Box<dyn Fn(String) -> HttpError + Send>;
+/// Makes an error of what has gone wrong with an answer that had begun.
+pub(super) type Broken = Box<dyn Fn(String) -> HttpError + Send>;
 
 /// The body of an answer, in the pieces that the server wrote: of a chunked one, each is a whole
 /// chunk or a part of one, and never more than that.
@@ -40,7 +41,7 @@ impl Blocks {
             Ok(None) => Ok(None),
             Ok(Some(Ok(block))) => Ok(Some(block)),
             Ok(Some(Err(error))) => {
-                let message = format!("the answer broke off: {}", causes(&error));
+                let message = format!("the answer broke off: {}", causes(&error.without_url()));
                 Err((self.broken)(message))
             }
             Err(_) => {

@@ -7,11 +7,15 @@ use crate::model::ServiceName;
 const SCRIPT: &str = r#"file=$1
 shift
 if [ ! -e "$file" ]; then
+  : >"$file.begun"
   "$@"
   echo "$?" >"$file.new"
   mv -f "$file.new" "$file"
 fi
 while :; do sleep 3600; done"#;
+
+/// What is written of a run that has begun and not ended.
+const BEGUN: &str = "begun";
 
 /// What stands for the script's name.
 const NAME: &str = "gabion-task";
@@ -29,14 +33,25 @@ pub fn argv(file: &str, argv: Option<&[String]>) -> Vec<String> {
     head.into_iter().chain(tail.iter().cloned()).collect()
 }
 
-/// A script that waits for the exit code of a run, for at most so many seconds, and writes it.
+/// The argument vector of a task that is to be run soon, and not yet: it waits.
+pub fn waiting() -> Vec<String> {
+    ["/bin/sh", "-c", "while :; do sleep 3600; done"]
+        .map(str::to_owned)
+        .into()
+}
+
+/// A script that waits for the exit code of a run, for at most so many seconds, and writes it. If it has not
+/// come, it exits with [`NOT_READY`](super::probe::NOT_READY), and [`has_begun`] understands what it writes.
 pub fn wait_script(file: &str, seconds: u64) -> String {
     let file = super::shell::quote(file);
     format!(
         "i=0
 while [ ! -e {file} ]; do
   i=$((i + 1))
-  [ \"$i\" -gt {tries} ] && exit {not_ready}
+  if [ \"$i\" -gt {tries} ]; then
+    [ -e {file}.begun ] && echo {BEGUN}
+    exit {not_ready}
+  fi
   sleep 0.1 2>/dev/null || sleep 1
 done
 cat {file}
@@ -44,4 +59,10 @@ cat {file}
         tries = seconds * 10,
         not_ready = super::probe::NOT_READY,
     )
+}
+
+/// Whether a run of [`argv`] whose exit code has not come was begun at all, by what the script that waited for
+/// it wrote. If not, another process is in its place.
+pub fn has_begun(said: &str) -> bool {
+    said.trim() == BEGUN
 }

@@ -1,0 +1,112 @@
+//! Backups, which are what checkpoints are here: of one folder, made some time after they were asked for,
+//! and removed by the platform when their time is over (protocol page pocketenv, §8).
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::{Instant, sleep};
+
+use super::Inner;
+use super::wire::Backup;
+use crate::model::{Checkpoint, Restored, SandboxName};
+use crate::platforms::{PlatformError, Result};
+
+/// How long a backup may take to be in the list.
+const MADE_WITHIN: Duration = Duration::from_secs(300);
+
+/// How long one is looked for that may or may not have been asked for.
+const ON_ITS_WAY: Duration = Duration::from_secs(60);
+
+/// The pauses between two looks at the list: from the first on, up to the second.
+const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
+
+/// A command that tells which folder commands run in.
+const WHERE: &str = "pwd";
+
+impl Inner {
+    pub(super) async fn list_backups(&self, sandbox: &SandboxName) -> Result<Vec<Checkpoint>> {
+        let all = self.api.backups(&self.id(sandbox).await?).await?;
+        let mut all: Vec<_> = all.into_iter().map(checkpoint).collect();
+        all.sort_by_key(|it| it.created_at);
+        Ok(all)
+    }
+
+    /// Backs up the folder that commands run in, or the one that the platform's entry names.
+    pub(super) async fn back_up(
+        &self,
+        sandbox: &SandboxName,
+        name: Option<&str>,
+    ) -> Result<Checkpoint> {
+        let id = self.id(sandbox).await?;
+        let folder = match &self.backup_directory {
+            Some(folder) => folder.clone(),
+            None => self.api.exec(&id, WHERE).await?.stdout.trim().to_owned(),
+        };
+        let before = self.api.backups(&id).await?;
+        let before: BTreeSet<_> = before.into_iter().map(|it| it.id).collect();
+        let asked = self
+            .api
+            .create_backup(&id, &folder, name.unwrap_or_default());
+        let limit = match asked.await {
+            Ok(()) => MADE_WITHIN,
+            // Not asked for twice: it is made later, so whether one is on its way is not known at once.
+            Err(error) if error.may_be_done() => ON_ITS_WAY,
+            Err(error) => return Err(error.into()),
+        };
+        let made = self.appears(&id, &before, name, limit).await?;
+        made.map(checkpoint).ok_or_else(|| {
+            PlatformError::new("the backup was asked for, and is not there yet")
+                .hint(format!("gabion checkpoint list {sandbox}"))
+        })
+    }
+
+    /// Waits for a backup that was not there `before`.
+    async fn appears(
+        &self,
+        id: &str,
+        before: &BTreeSet<String>,
+        name: Option<&str>,
+        limit: Duration,
+    ) -> Result<Option<Backup>> {
+        let began = Instant::now();
+        let mut pause = PAUSES[0];
+        loop {
+            let mut all = self.api.backups(id).await?;
+            let named = |it: &Backup| {
+                it.description.as_deref().unwrap_or_default() == name.unwrap_or_default()
+            };
+            all.retain(|it| !before.contains(&it.id) && named(it));
+            let newest = all.into_iter().max_by_key(|it| it.created_at);
+            if newest.is_some() || began.elapsed() >= limit {
+                return Ok(newest);
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSES[1]);
+        }
+    }
+
+    /// Brings the folder back. What the platform does to services meanwhile, it does not tell.
+    pub(super) async fn bring_back(&self, backup: &str) -> Result<Restored> {
+        let began = Instant::now();
+        self.api.restore_backup(backup).await?;
+        let took = began.elapsed().as_millis();
+        Ok(Restored {
+            restore_duration_ms: took.try_into().unwrap_or(u64::MAX),
+            ..Restored::default()
+        })
+    }
+}
+
+/// A backup in our words; the platform tells neither its size nor what ran.
+fn checkpoint(backup: Backup) -> Checkpoint {
+    Checkpoint {
+        id: backup.id,
+        name: backup.description.filter(|it| !it.is_empty()),
+        created_at: backup.created_at.unwrap_or(Timestamp::UNIX_EPOCH),
+        size_bytes: 0,
+        copy_duration_ms: 0,
+        running: Vec::new(),
+        frozen: false,
+    }
+}
