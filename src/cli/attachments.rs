@@ -141,8 +141,7 @@ pub async fn from_stdin(context: &Context, args: &StdinArgs, kind: Attachment) -
     match &args.command {
         StdinCommand::List(args) => list(context, args, kind).await,
         StdinCommand::Set { sandbox, name } => {
-            let mut value = std::io::read_to_string(std::io::stdin())
-                .map_err(|error| Error::failed(format!("stdin cannot be read as text: {error}")))?;
+            let mut value = stdin_text()?;
             if kind == Attachment::Secret && value.ends_with('\n') {
                 value.pop();
             }
@@ -151,6 +150,12 @@ pub async fn from_stdin(context: &Context, args: &StdinArgs, kind: Attachment) -
         }
         StdinCommand::Unset(args) => unset(context, args, kind).await,
     }
+}
+
+/// All that stdin has.
+pub fn stdin_text() -> Result<String> {
+    std::io::read_to_string(std::io::stdin())
+        .map_err(|error| Error::failed(format!("stdin cannot be read as text: {error}")))
 }
 
 async fn list(context: &Context, args: &ListArgs, kind: Attachment) -> Result<ExitCode> {

@@ -18,6 +18,7 @@ mod fork;
 mod import;
 mod init;
 mod isolation;
+mod key;
 mod limits;
 mod logs;
 mod pause;
@@ -203,6 +204,8 @@ enum Command {
     /// List, set and remove volumes of a sandbox
     #[command(after_help = attachments::VOLUME_HELP)]
     Volume(attachments::PairArgs),
+    /// List and set the keys of a sandbox
+    Key(key::KeyArgs),
     /// Let this gabion supervise a sandbox that another version has started, or its platform upgrade it
     Upgrade(upgrade::UpgradeArgs),
     /// Keep what a sandbox is, and bring it back
@@ -229,6 +232,7 @@ impl Command {
         match self {
             Self::Checkpoint(args) => return args.changes_something(),
             Self::Env(args) | Self::Volume(args) => return args.changes_something(),
+            Self::Key(args) => return args.changes_something(),
             Self::Secret(args) | Self::File(args) => return args.changes_something(),
             Self::Import(args) => return args.changes_something(),
             _ => {}
@@ -314,6 +318,7 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
         Command::Volume(args) => {
             context.block_on(attachments::pairs(context, &args, Attachment::Volume))
         }
+        Command::Key(args) => context.block_on(key::run(context, &args)),
         Command::Logs(args) => context.block_on(logs::run(context, &args)),
         Command::Exec(args) => context.block_on(exec::run(context, &args)),
         Command::Start(args) => context.block_on(control::start(context, &args)),

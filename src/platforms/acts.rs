@@ -2,6 +2,7 @@
 //! reached, and what is attached to sandboxes.
 
 use jiff::Timestamp;
+use secrecy::SecretString;
 use serde::Serialize;
 
 use crate::model::ServiceName;
@@ -110,4 +111,44 @@ impl Attachment {
             Self::Volume => "volumes",
         }
     }
+}
+
+/// What a key of a sandbox is for. A sandbox has one of each kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyKind {
+    /// It logs in to SSH servers with it.
+    Ssh,
+    /// It joins a tailnet with it.
+    Tailscale,
+}
+
+/// A key that a sandbox has, without what is secret of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Key {
+    /// What it is for.
+    pub kind: KeyKind,
+    /// Its public half, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public: Option<String>,
+    /// Its secret half with stars in place of all but its ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redacted: Option<String>,
+    /// When it was set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub set_at: Option<Timestamp>,
+}
+
+/// A key that a sandbox is to have.
+#[derive(Debug)]
+pub enum NewKey {
+    /// Both halves of a key pair.
+    Ssh {
+        /// A line as it is in `authorized_keys`.
+        public: String,
+        /// The file that holds the other half.
+        private: SecretString,
+    },
+    /// An auth key.
+    Tailscale(SecretString),
 }

@@ -32,7 +32,9 @@ pub mod pocketenv;
 pub mod sprites;
 mod url;
 
-pub use acts::{Attached, Attachment, Check, Endpoint, InventoryEntry, InventoryQuery};
+pub use acts::{
+    Attached, Attachment, Check, Endpoint, InventoryEntry, InventoryQuery, Key, KeyKind, NewKey,
+};
 pub use described::Described;
 pub use error::PlatformError;
 pub use open::{Opening, capabilities, open};
@@ -123,6 +125,11 @@ pub trait Observe: Send + Sync {
     /// What is attached to a sandbox itself, sorted.
     async fn attached(&self, _sandbox: &SandboxName, kind: Attachment) -> Result<Vec<Attached>> {
         Err(self.cannot_attach(kind))
+    }
+
+    /// The keys of a sandbox.
+    async fn keys(&self, _sandbox: &SandboxName) -> Result<Vec<Key>> {
+        Err(self.cannot("give keys to sandboxes"))
     }
 
     /// Refuses a query for more than the sandboxes of this account.
@@ -347,6 +354,11 @@ pub trait Act: Observe {
     /// Runs a command in a sandbox and returns its exit code (128 + signal number if it was killed). On
     /// this machine it gets this process's own standard streams and terminal, elsewhere `streams`.
     async fn exec(
+    /// Gives a sandbox a key, in place of the one of that kind. It has it once it is started the next time.
+    async fn set_key(&self, _sandbox: &SandboxName, _key: &NewKey) -> Result<()> {
+        Err(self.cannot("give keys to sandboxes"))
+    }
+
         &self,
         sandbox: &SandboxName,
         argv: &[String],

@@ -48,6 +48,7 @@ fn acts(port: u16) -> Vec<Act> {
     let unset = secrets;
     secrets[3] = "cannot tell secrets from variables";
     let set = unset;
+    let keys = only_on(&["pocketenv"], "cannot give keys to sandboxes");
     let deletes = only_on(&["iris", "sprites", "miosa"], "when their time is over");
     let pauses = only_on(&["iris", "miosa"], "cannot pause sandboxes");
     let extends = only_on(&["miosa"], "cannot give sandboxes more time");
@@ -140,6 +141,8 @@ fn acts(port: u16) -> Vec<Act> {
         act("secret set web KEY", "", set),
         act("secret list web", "KEY\n", secrets),
         act("secret unset web KEY", "", unset),
+        act("key set web tailscale", "", keys),
+        act("key list web", "tailscale", keys),
     ]
 }
 

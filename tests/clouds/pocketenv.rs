@@ -1,5 +1,7 @@
 //! Pocketenv: one manifest from its first apply to its destruction, against `gabion serve`.
 
+mod keys;
+
 use std::time::Duration;
 
 use gabion::model::ServiceAddress;

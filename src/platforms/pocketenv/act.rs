@@ -16,7 +16,7 @@ use crate::model::{
 };
 use crate::platforms::{
     Act, Attached, Attachment, Described, Endpoint, ForkOptions, InventoryEntry, InventoryQuery,
-    LogLine, LogQuery, LogStream, Observe, PlatformError, Progress, Result, Streams,
+    Key, LogLine, LogQuery, LogStream, NewKey, Observe, PlatformError, Progress, Result, Streams,
 };
 
 #[async_trait]
@@ -96,6 +96,10 @@ impl Observe for Pocketenv {
         Ok(all)
     }
 }
+
+    async fn keys(&self, sandbox: &SandboxName) -> Result<Vec<Key>> {
+        self.0.keys_of(&self.0.id(sandbox).await?).await
+    }
 
 #[async_trait]
 impl Act for Pocketenv {
@@ -268,6 +272,10 @@ impl Act for Pocketenv {
         mut streams: Streams,
     ) -> Result<i32> {
         let ours = self.0.list().await?.remove(sandbox);
+    async fn set_key(&self, sandbox: &SandboxName, key: &NewKey) -> Result<()> {
+        self.0.put_key(&self.0.id(sandbox).await?, key).await
+    }
+
         let ours =
             ours.ok_or_else(|| PlatformError::new(format!("sandbox `{sandbox}` does not exist")))?;
         let mut env = ours.mark.spec.env;

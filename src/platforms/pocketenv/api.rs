@@ -24,7 +24,7 @@ type Result<T, E = HttpError> = std::result::Result<T, E>;
 /// The operations.
 pub(super) struct Api {
     http: Client,
-    seal: Seal,
+    pub(super) seal: Seal,
 }
 
 /// What a sandbox is called, and what is written on it.
@@ -71,11 +71,11 @@ impl Api {
         Self { http, seal }
     }
 
-    fn get(&self, operation: &str) -> Request<'_> {
+    pub(super) fn get(&self, operation: &str) -> Request<'_> {
         self.http.get(&["xrpc", &format!("{PREFIX}{operation}")])
     }
 
-    fn post(&self, operation: &str) -> Request<'_> {
+    pub(super) fn post(&self, operation: &str) -> Request<'_> {
         self.http.post(&["xrpc", &format!("{PREFIX}{operation}")])
     }
 

@@ -13,6 +13,7 @@ mod command;
 mod describe;
 mod files;
 mod inside;
+mod keys;
 mod label;
 mod logs;
 mod observe;

@@ -10,6 +10,7 @@ mod call;
 mod catalogue;
 mod identity;
 mod input;
+mod keys;
 mod note;
 mod ports;
 mod preferences;
@@ -27,6 +28,7 @@ use self::call::{Call, Takes};
 use self::problem::Answer;
 use super::engine::Engine;
 use attached::Kind;
+use keys::Key;
 
 /// What the record of a sandbox is asked for.
 const PROTOCOL: &str = "pocketenv";
@@ -67,6 +69,10 @@ const OPERATIONS: &[(&str, Takes, Run)] = operations! {
     "sandbox.unexposePort" Input ports::unexpose;
     "sandbox.getExposedPorts" Query ports::list;
     "sandbox.exposeVscode" Nothing ports::expose_vscode;
+    "sandbox.getSshKeys" Query |call| keys::show(call, Key::Ssh);
+    "sandbox.putSshKeys" Input |call| keys::put(call, Key::Ssh);
+    "sandbox.getTailscaleAuthKey" Query |call| keys::show(call, Key::Tailscale);
+    "sandbox.putTailscaleAuthKey" Input |call| keys::put(call, Key::Tailscale);
     "sandbox.createBackup" Input backups::create;
     "sandbox.getBackups" Query backups::list;
     "sandbox.restoreBackup" Input backups::restore;

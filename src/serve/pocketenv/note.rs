@@ -25,6 +25,8 @@ pub(super) struct Note {
     pub files: Vec<Attached>,
     pub volumes: Vec<Attached>,
     pub backups: Vec<Backup>,
+    pub ssh_key: Option<StoredKey>,
+    pub tailscale_key: Option<StoredKey>,
     /// The secrets that processes are started with, still sealed: those of the last start.
     pub in_effect: BTreeMap<String, String>,
 }
@@ -49,6 +51,19 @@ pub(super) struct Attached {
     pub value: String,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
+}
+
+/// A key of a sandbox.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct StoredKey {
+    pub id: String,
+    /// The half that everybody may see, if there is one.
+    pub public: Option<String>,
+    /// The other one, sealed or not.
+    pub secret: String,
+    /// What is shown in its place.
+    pub redacted: Option<String>,
+    pub created_at: Timestamp,
 }
 
 /// A backup, which is a checkpoint of the engine.

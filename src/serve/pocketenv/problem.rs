@@ -75,6 +75,11 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "XRPCNotSupported", text)
     }
 
+    /// Nothing of the kind was stored.
+    pub fn nothing() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "XRPCNotSupported", "Not found")
+    }
+
     /// The provider has no such route.
     pub fn no_route() -> Self {
         let text = "Request failed with status code 404";
