@@ -32,7 +32,7 @@ TOKEN, LATENCY, TRIPS, ROUNDS = "msk_bench", 0.050, 25, 5
 PLATFORMS = {
     "sprites": ("", lambda n: -(-n // 50) + n, "a page of 50 sprites each, the services of each"),
     "iris": ("", lambda n: 1 + 3 * n, "one list; a token, the store and the services of each"),
-    "pocketenv": ("", lambda n: 1 + -(-n // 100) + n, "the account, a page of 100 each, the services of each"),
+    "pocketenv": ("", lambda n: 1 + -(-n // 100) + 2 * n, "the account, a page of 100 each, the whole and the services of each"),
     "miosa": ("/api/v1", lambda n: -(-n // 100) + n, "a page of 100 each, the processes of each"),
 }
 

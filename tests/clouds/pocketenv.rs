@@ -1,5 +1,6 @@
 //! Pocketenv: one manifest from its first apply to its destruction, against `gabion serve`.
 
+mod drift;
 mod keys;
 
 use std::time::Duration;

@@ -1,12 +1,12 @@
-//! What is there: one list of all sandboxes, and for each of ours its services, and its ports, topics and
-//! repository where its definition has any.
+//! What is there: one list of all sandboxes, and for each of ours its topics, repository and services, and its
+//! ports where its definition has any.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join};
 use serde_json::Value;
 
 use super::api::age;
@@ -14,7 +14,7 @@ use super::label::{self, Label};
 use super::wire::{Port, RUNNING, STOPPED, Sandbox, Service};
 use super::{Inner, command, ports};
 use crate::model::{
-    Definition, Listing, ObservedSandbox, ObservedService, Program, SandboxName, SandboxSpec,
+    Definition, Listing, ObservedSandbox, ObservedService, Program, Repo, SandboxName, SandboxSpec,
     SandboxState, ServiceGoal, ServiceKind, ServiceName, ServiceSpec, ServiceState,
 };
 use crate::platforms::cloud::mark::SandboxMark;
@@ -27,6 +27,15 @@ pub(super) fn did_of_token(token: &str) -> Option<String> {
     let claims: Value = serde_json::from_slice(&claims).ok()?;
     let did = claims["did"].as_str()?;
     did.starts_with("did:").then(|| did.to_owned())
+}
+
+/// A repository, of which the platform knows no more.
+pub(super) fn of_url(url: String) -> Repo {
+    Repo {
+        url,
+        reference: None,
+        depth: None,
+    }
 }
 
 /// A sandbox of ours.
@@ -123,7 +132,13 @@ impl Inner {
                 return Err(PlatformError::new(text));
             }
         };
-        let services = self.api.services(&sandbox.id).await?;
+        // Lists leave out topics and repository.
+        let (services, whole) = try_join(
+            self.api.services(&sandbox.id),
+            self.api.sandbox(&sandbox.id),
+        )
+        .await?;
+        let sandbox = whole.ok_or_else(|| PlatformError::new("it is gone"))?;
         let labels = services.iter().map(label::of_service);
         let labelled: Vec<_> = services
             .iter()
@@ -144,7 +159,7 @@ impl Inner {
             let name = label.mark.service.clone();
             observed.insert(name, self.service(service, text, &label, &rows, state));
         }
-        let spec = self.sandbox_spec(&sandbox, &mark, text, &rows).await?;
+        let spec = self.sandbox_spec(&sandbox, &mark, text, &rows);
         Ok(ObservedSandbox {
             spec: Arc::new(spec),
             state,
@@ -157,30 +172,22 @@ impl Inner {
     }
 
     /// What a sandbox was made from, with what is otherwise now.
-    async fn sandbox_spec(
+    fn sandbox_spec(
         &self,
         sandbox: &Sandbox,
         mark: &SandboxMark,
         text: Option<String>,
         rows: &[Port],
-    ) -> Result<SandboxSpec> {
+    ) -> SandboxSpec {
         let mut spec = mark.spec.clone();
         spec.description = text;
         if sandbox.name != self.name(&mark.owner.sandbox, &spec) {
             spec.name = Some(sandbox.name.clone());
         }
         spec.vscode &= rows.iter().any(|row| row.port == ports::VSCODE);
-        if !spec.topics.is_empty() || spec.repo.is_some() {
-            let whole = self.api.sandbox(&sandbox.id).await?;
-            let whole = whole.ok_or_else(|| PlatformError::new("it is gone"))?;
-            spec.topics = whole.topics.unwrap_or_default();
-            match (&mut spec.repo, whole.repo) {
-                (Some(repo), Some(url)) => repo.url = url,
-                (repo, None) => *repo = None,
-                (None, Some(_)) => {}
-            }
-        }
-        Ok(spec)
+        spec.topics = sandbox.topics.clone().unwrap_or_default();
+        spec.repo = sandbox.repo.clone().map(of_url);
+        spec
     }
 
     fn service(
