@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::ServiceName;
 
 /// A checkpoint of a sandbox: its files, the definitions of its services, and which of them ran.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
     /// `cp_` and hexadecimal digits.
     pub id: String,
@@ -26,6 +26,12 @@ pub struct Checkpoint {
     /// Whether the sandbox's processes were held while the files were copied.
     #[serde(default)]
     pub frozen: bool,
+    /// When its platform removes it; `None`: not by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// The one folder that it is of, where it is not of the whole workspace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
 }
 
 /// What became of the services in a restore: sorted lists, each service in at most one (protocol page

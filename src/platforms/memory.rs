@@ -520,6 +520,7 @@ impl Act for Memory {
             copy_duration_ms: 0,
             running: running(&there).into_iter().collect(),
             frozen: true,
+            ..Checkpoint::default()
         };
         kept.push((checkpoint.clone(), there));
         Ok(checkpoint)

@@ -243,6 +243,15 @@ pub trait Act: Observe {
     ) -> Result<Checkpoint> {
         Err(self.without_checkpoints())
     }
+    /// As [`Act::create_checkpoint`], of one that the platform removes after this time.
+    async fn create_passing_checkpoint(
+        &self,
+        _sandbox: &SandboxName,
+        _name: Option<&str>,
+        _time: Duration,
+    ) -> Result<Checkpoint> {
+        Err(self.cannot("remove checkpoints when a time is over"))
+    }
     /// Begins a checkpoint and returns its id; [`Act::wait_checkpoint`] awaits its end.
     async fn begin_checkpoint(
         &self,
@@ -345,6 +354,11 @@ pub trait Act: Observe {
         Err(self.cannot_attach(kind))
     }
 
+    /// Gives a sandbox a key, in place of the one of that kind. It has it once it is started the next time.
+    async fn set_key(&self, _sandbox: &SandboxName, _key: &NewKey) -> Result<()> {
+        Err(self.cannot("give keys to sandboxes"))
+    }
+
     /// Removes what interrupted work has left behind. To be called while nobody else works on the
     /// stack.
     async fn tidy(&self) -> Result<()> {
@@ -354,11 +368,6 @@ pub trait Act: Observe {
     /// Runs a command in a sandbox and returns its exit code (128 + signal number if it was killed). On
     /// this machine it gets this process's own standard streams and terminal, elsewhere `streams`.
     async fn exec(
-    /// Gives a sandbox a key, in place of the one of that kind. It has it once it is started the next time.
-    async fn set_key(&self, _sandbox: &SandboxName, _key: &NewKey) -> Result<()> {
-        Err(self.cannot("give keys to sandboxes"))
-    }
-
         &self,
         sandbox: &SandboxName,
         argv: &[String],

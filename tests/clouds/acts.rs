@@ -50,6 +50,10 @@ fn acts(port: u16) -> Vec<Act> {
     let set = unset;
     let keys = only_on(&["pocketenv"], "cannot give keys to sandboxes");
     let deletes = only_on(&["iris", "sprites", "miosa"], "when their time is over");
+    let passing = only_on(
+        &["pocketenv"],
+        "cannot remove checkpoints when a time is over",
+    );
     let pauses = only_on(&["iris", "miosa"], "cannot pause sandboxes");
     let extends = only_on(&["miosa"], "cannot give sandboxes more time");
     let ports = only_on(
@@ -112,6 +116,7 @@ fn acts(port: u16) -> Vec<Act> {
         act("checkpoint list web", "one", ALL),
         act("checkpoint restore web one --yes", "", ALL),
         act("checkpoint delete web one", "", deletes),
+        act("checkpoint create web two --expires-in 1d", "two", passing),
         act(
             "fork web copy",
             "copy: forked from web",

@@ -1,5 +1,6 @@
 //! Pocketenv: one manifest from its first apply to its destruction, against `gabion serve`.
 
+mod backups;
 mod drift;
 mod keys;
 

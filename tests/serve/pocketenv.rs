@@ -1,6 +1,7 @@
 //! Pocketenv: the conformance vectors of protocol page pocketenv, §12, each by its number, and what the
 //! page says of bodies, starts and attached resources besides.
 
+mod backups;
 mod keys;
 
 use reqwest::header::CONTENT_TYPE;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::names;
+use super::{date, names};
 use crate::cli::context::{self, Context, print, print_json};
 use crate::cli::error::Result;
 use crate::cli::progress::printable;
@@ -38,21 +38,34 @@ pub async fn run(context: &Context, args: &ListArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Where a platform tells until when it keeps what, it tells neither sizes nor what ran.
 fn table(listed: &[Checkpoint], context: &Context) -> String {
-    let rows = listed.iter().map(|checkpoint| {
-        let running = match checkpoint.running.is_empty() {
-            true => "–".to_owned(),
-            false => names(&checkpoint.running),
-        };
+    let begin = |checkpoint: &Checkpoint| {
         let name = checkpoint.name.as_deref().unwrap_or("–");
-        let made = checkpoint.created_at.to_zoned(jiff::tz::TimeZone::system());
         [
             checkpoint.id.clone(),
             printable(name),
-            made.strftime("%Y-%m-%d %H:%M:%S").to_string(),
-            human_size(checkpoint.size_bytes),
-            running,
+            date(checkpoint.created_at),
         ]
+    };
+    let expires = |it: &Checkpoint| it.expires_at.is_some() || it.directory.is_some();
+    if listed.iter().any(expires) {
+        let rows = listed.iter().map(|it| {
+            let [id, name, made] = begin(it);
+            let end = it.expires_at.map_or_else(|| "–".to_owned(), date);
+            let directory = printable(it.directory.as_deref().unwrap_or("–"));
+            [id, name, made, end, directory]
+        });
+        let heading = ["ID", "NAME", "MADE", "EXPIRES", "DIRECTORY"];
+        return context::table(context.color_stdout, heading, rows);
+    }
+    let rows = listed.iter().map(|it| {
+        let [id, name, made] = begin(it);
+        let running = match it.running.is_empty() {
+            true => "–".to_owned(),
+            false => names(&it.running),
+        };
+        [id, name, made, human_size(it.size_bytes), running]
     });
     let heading = ["ID", "NAME", "MADE", "SIZE", "RUNNING"];
     context::table(context.color_stdout, heading, rows)

@@ -8,6 +8,9 @@ mod wait;
 
 use std::process::ExitCode;
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
 use super::context::Context;
 use super::error::{Error, Result};
 use super::target::Target;
@@ -94,6 +97,12 @@ fn shown(checkpoint: &Checkpoint) -> String {
         Some(name) => format!("{} ({name})", checkpoint.id),
         None => checkpoint.id.clone(),
     }
+}
+
+/// `2026-01-05 10:30:00`, where we are.
+fn date(time: Timestamp) -> String {
+    let here = time.to_zoned(TimeZone::system());
+    here.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
 /// `a, b, c`.

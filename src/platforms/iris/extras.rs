@@ -223,9 +223,7 @@ fn checkpoint(it: super::wire::Checkpoint) -> Checkpoint {
         name: it.name,
         created_at: it.created_at.unwrap_or(Timestamp::UNIX_EPOCH),
         size_bytes: it.size_bytes.unwrap_or_default(),
-        copy_duration_ms: 0,
-        running: Vec::new(),
-        frozen: false,
+        ..Checkpoint::default()
     }
 }
 

@@ -197,9 +197,7 @@ fn checkpoint(snapshot: &Value) -> Option<Checkpoint> {
         id: text("id")?,
         name: text("comment").filter(|comment| !comment.is_empty()),
         created_at: created_at.unwrap_or_else(Timestamp::now),
-        size_bytes: 0,
-        copy_duration_ms: 0,
-        running: Vec::new(),
         frozen: true,
+        ..Checkpoint::default()
     })
 }

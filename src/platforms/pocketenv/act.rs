@@ -1,6 +1,7 @@
 //! The two traits.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use secrecy::SecretString;
@@ -95,11 +96,11 @@ impl Observe for Pocketenv {
         all.sort();
         Ok(all)
     }
-}
 
     async fn keys(&self, sandbox: &SandboxName) -> Result<Vec<Key>> {
         self.0.keys_of(&self.0.id(sandbox).await?).await
     }
+}
 
 #[async_trait]
 impl Act for Pocketenv {
@@ -216,7 +217,16 @@ impl Act for Pocketenv {
         name: Option<&str>,
         _secrets: &Secrets,
     ) -> Result<Checkpoint> {
-        self.0.back_up(sandbox, name).await
+        self.0.back_up(sandbox, name, None).await
+    }
+
+    async fn create_passing_checkpoint(
+        &self,
+        sandbox: &SandboxName,
+        name: Option<&str>,
+        time: Duration,
+    ) -> Result<Checkpoint> {
+        self.0.back_up(sandbox, name, Some(time)).await
     }
 
     async fn restore_checkpoint(
@@ -262,6 +272,10 @@ impl Act for Pocketenv {
         }
     }
 
+    async fn set_key(&self, sandbox: &SandboxName, key: &NewKey) -> Result<()> {
+        self.0.put_key(&self.0.id(sandbox).await?, key).await
+    }
+
     /// Runs it to its end; it gets no input. Variables of the sandbox that hold secrets are left out: they
     /// would have to be in the command.
     async fn exec(
@@ -272,10 +286,6 @@ impl Act for Pocketenv {
         mut streams: Streams,
     ) -> Result<i32> {
         let ours = self.0.list().await?.remove(sandbox);
-    async fn set_key(&self, sandbox: &SandboxName, key: &NewKey) -> Result<()> {
-        self.0.put_key(&self.0.id(sandbox).await?, key).await
-    }
-
         let ours =
             ours.ok_or_else(|| PlatformError::new(format!("sandbox `{sandbox}` does not exist")))?;
         let mut env = ours.mark.spec.env;

@@ -1,6 +1,8 @@
 //! The operations of the page, a function for each: protocol page pocketenv, §3. What is declared to take
 //! no input is sent without a body.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
@@ -202,9 +204,18 @@ impl Api {
         Ok(exposed.preview_url)
     }
 
-    /// Has a folder backed up, some time soon.
-    pub async fn create_backup(&self, id: &str, folder: &str, description: &str) -> Result<()> {
-        let body = json!({ "directory": folder, "description": description });
+    /// Has a folder backed up, some time soon, and removed after a time: this one, or the platform's own.
+    pub async fn create_backup(
+        &self,
+        id: &str,
+        folder: &str,
+        description: &str,
+        time: Option<Duration>,
+    ) -> Result<()> {
+        let mut body = json!({ "directory": folder, "description": description });
+        if let Some(time) = time {
+            body["ttl"] = json!(time.as_secs());
+        }
         let request = self.post("sandbox.createBackup").query("id", id);
         request.json(&body).send().await.map(drop)
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
+use super::super::cloud::supply::shell::quote;
 use super::Inner;
 use super::wire::Backup;
 use crate::model::{Checkpoint, Restored, SandboxName};
@@ -21,9 +22,6 @@ const ON_ITS_WAY: Duration = Duration::from_secs(60);
 /// The pauses between two looks at the list: from the first on, up to the second.
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
 
-/// A command that tells which folder commands run in.
-const WHERE: &str = "pwd";
-
 impl Inner {
     pub(super) async fn list_backups(&self, sandbox: &SandboxName) -> Result<Vec<Checkpoint>> {
         let all = self.api.backups(&self.id(sandbox).await?).await?;
@@ -32,22 +30,21 @@ impl Inner {
         Ok(all)
     }
 
-    /// Backs up the folder that commands run in, or the one that the platform's entry names.
+    /// Backs up the folder that commands run in, or the one that the platform's entry names. It is kept for
+    /// this time, or as long as the platform keeps those of which nothing is said.
     pub(super) async fn back_up(
         &self,
         sandbox: &SandboxName,
         name: Option<&str>,
+        time: Option<Duration>,
     ) -> Result<Checkpoint> {
         let id = self.id(sandbox).await?;
-        let folder = match &self.backup_directory {
-            Some(folder) => folder.clone(),
-            None => self.api.exec(&id, WHERE).await?.stdout.trim().to_owned(),
-        };
+        let folder = self.backed_up_folder(&id).await?;
         let before = self.api.backups(&id).await?;
         let before: BTreeSet<_> = before.into_iter().map(|it| it.id).collect();
         let asked = self
             .api
-            .create_backup(&id, &folder, name.unwrap_or_default());
+            .create_backup(&id, &folder, name.unwrap_or_default(), time);
         let limit = match asked.await {
             Ok(()) => MADE_WITHIN,
             // Not asked for twice: it is made later, so whether one is on its way is not known at once.
@@ -59,6 +56,23 @@ impl Inner {
             PlatformError::new("the backup was asked for, and is not there yet")
                 .hint(format!("gabion checkpoint list {sandbox}"))
         })
+    }
+
+    /// The path of the folder that backups are of. The platform would not tell that there is none.
+    async fn backed_up_folder(&self, id: &str) -> Result<String> {
+        let Some(folder) = &self.backup_directory else {
+            return Ok(self.api.exec(id, "pwd").await?.stdout.trim().to_owned());
+        };
+        let script = format!("cd -- {} >/dev/null && pwd", quote(folder));
+        let ran = self.api.exec(id, &script).await?;
+        match ran.exit_code {
+            0 => Ok(ran.stdout.trim().to_owned()),
+            _ => {
+                let text = format!("there is no folder `{folder}` in the sandbox");
+                Err(PlatformError::new(text)
+                    .hint("`backup_directory` of the platform's entry names what is backed up"))
+            }
+        }
     }
 
     /// Waits for a backup that was not there `before`.
@@ -104,9 +118,8 @@ fn checkpoint(backup: Backup) -> Checkpoint {
         id: backup.id,
         name: backup.description.filter(|it| !it.is_empty()),
         created_at: backup.created_at.unwrap_or(Timestamp::UNIX_EPOCH),
-        size_bytes: 0,
-        copy_duration_ms: 0,
-        running: Vec::new(),
-        frozen: false,
+        expires_at: backup.expires_at,
+        directory: backup.directory,
+        ..Checkpoint::default()
     }
 }

@@ -99,9 +99,13 @@ pub(super) struct Backup {
     pub created_at: Option<Timestamp>,
 }
 
+    pub directory: Option<String>,
+    #[serde(default)]
 /// The ports of a sandbox.
 #[derive(Debug, Deserialize)]
 pub(super) struct Ports {
+    #[serde(default)]
+    pub expires_at: Option<Timestamp>,
     pub ports: Vec<Port>,
 }
 

@@ -152,9 +152,7 @@ fn told(checkpoint: wire::Checkpoint, running: Vec<ServiceName>) -> Checkpoint {
         id: checkpoint.id,
         name: checkpoint.comment.filter(|it| !it.is_empty()),
         created_at: checkpoint.create_time,
-        size_bytes: 0,
-        copy_duration_ms: 0,
         running,
-        frozen: false,
+        ..Checkpoint::default()
     }
 }

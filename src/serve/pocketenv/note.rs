@@ -66,12 +66,11 @@ pub(super) struct StoredKey {
     pub created_at: Timestamp,
 }
 
-/// A backup, which is a checkpoint of the engine.
+/// A backup of one folder.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Backup {
     pub id: String,
-    /// The checkpoint's own id, which another sandbox's may have, too.
-    pub checkpoint: String,
+    /// As it was asked for.
     pub directory: String,
     pub description: Option<String>,
     pub created_at: Timestamp,

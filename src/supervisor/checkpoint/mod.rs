@@ -314,6 +314,7 @@ fn take(
         copy_duration_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
         running: running.into_iter().collect(),
         frozen: was_frozen,
+        ..Checkpoint::default()
     };
     draft.finish(&Meta::new(checkpoint.clone(), records))?;
     Ok(checkpoint)
