@@ -14,6 +14,8 @@ pub struct Described {
     pub name: String,
     /// Whose mark it carries, if it carries one.
     pub owner: Option<Owner>,
+    /// Whether it is nobody's, and has to be claimed before it can be anybody's.
+    pub unclaimed: bool,
     /// Its fields, as far as they can be read back.
     pub spec: SandboxSpec,
     /// Its services, by their names there, as far as they can be read back.
@@ -29,6 +31,7 @@ impl Described {
             id: id.into(),
             name: name.into(),
             owner,
+            unclaimed: false,
             spec: SandboxSpec::default(),
             services: BTreeMap::new(),
             remarks: Vec::new(),

@@ -1,6 +1,7 @@
 //! Pocketenv: one manifest from its first apply to its destruction, against `gabion serve`.
 
 mod backups;
+mod claim;
 mod drift;
 mod keys;
 

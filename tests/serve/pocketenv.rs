@@ -2,6 +2,7 @@
 //! page says of bodies, starts and attached resources besides.
 
 mod backups;
+mod claim;
 mod keys;
 
 use reqwest::header::CONTENT_TYPE;

@@ -23,7 +23,8 @@ No value of a variable or secret is written: they are looked up in the
 environment, under the names that they have there. Fill in what is missing,
 then adopt: the sandbox and its services get the mark of the stack, and nothing
 that runs is touched (on Sprites, the mark of a service is a part of what runs:
---restart allows it). gabion plan shows what is different from the manifest.")]
+--restart allows it). On Pocketenv, a sandbox that is nobody's is claimed first.
+gabion plan shows what is different from the manifest.")]
 pub struct ImportArgs {
     /// The platform: an entry of `platforms:`, or a kind
     #[arg(value_name = "PLATFORM")]
@@ -168,7 +169,9 @@ async fn adopt(context: &Context, args: &ImportArgs) -> Result<ExitCode> {
         }
         let restarted = platform.adopt(&found, name, wanted, args.restart).await?;
         adopted += 1;
-        if restarted.is_empty() {
+        if found.unclaimed {
+            say(format_args!("{name}: claimed, and adopted"));
+        } else if restarted.is_empty() {
             say(format_args!(
                 "{name}: adopted; nothing that runs was touched"
             ));

@@ -234,6 +234,12 @@ impl Api {
         request.send().await.map(drop)
     }
 
+    /// Makes a sandbox the user's that is nobody's.
+    pub async fn claim(&self, id: &str) -> Result<()> {
+        let request = self.post("sandbox.claimSandbox").query("id", id);
+        request.send().await.map(drop)
+    }
+
     pub async fn services(&self, sandbox: &str) -> Result<Vec<Service>> {
         let request = self.get("service.getServices").query("sandboxId", sandbox);
         let services: Services = request.fetch().await?;

@@ -4,10 +4,12 @@ use futures_util::future::try_join_all;
 
 use super::api::Stored;
 use super::label::{self, Label};
+use super::observe::of_url;
 use super::wire::{Port, RUNNING, Sandbox, Service};
 use super::{Inner, command, ports};
 use crate::model::{
-    DesiredSandbox, Program, Repo, SandboxGoal, SandboxName, ServiceGoal, ServiceKind, ServiceSpec,
+    DesiredSandbox, Program, SandboxGoal, SandboxName, SandboxSpec, ServiceGoal, ServiceKind,
+    ServiceSpec,
 };
 use crate::platforms::cloud::mark::ServiceMark;
 use crate::platforms::described::{Described, is_asked_for};
@@ -15,9 +17,14 @@ use crate::platforms::{Attachment, PlatformError, Result};
 
 impl Inner {
     pub(super) async fn describe_all(&self, wanted: Option<&str>) -> Result<Vec<Described>> {
-        let all = self.all().await?.into_iter();
-        let asked = all.filter(|it| is_asked_for(wanted, &it.name, &it.id));
-        try_join_all(asked.map(|it| self.describe_one(it))).await
+        let mut all = self.all().await?;
+        all.retain(|it| is_asked_for(wanted, &it.name, &it.id));
+        if let (Some(wanted), true) = (wanted, all.is_empty()) {
+            let found = self.api.sandbox(wanted).await?;
+            let unclaimed = found.filter(is_unclaimed);
+            return Ok(unclaimed.map(of_unclaimed).into_iter().collect());
+        }
+        try_join_all(all.into_iter().map(|it| self.describe_one(it))).await
     }
 
     async fn describe_one(&self, listed: Sandbox) -> Result<Described> {
@@ -29,25 +36,16 @@ impl Inner {
         let owner = marked.as_ref().map(|(_, mark)| mark.owner.clone());
         let mut described = Described::new(id, &sandbox.name, owner);
         let spec = &mut described.spec;
-        match marked {
-            Some((text, mark)) => {
-                *spec = mark.spec;
-                spec.description = text;
-            }
-            None => {
-                spec.description = sandbox.description.filter(|text| !text.is_empty());
-                if listed.status.as_deref() != Some(RUNNING) {
-                    spec.state = SandboxGoal::Stopped;
-                }
-            }
-        }
-        spec.name = Some(sandbox.name);
-        spec.topics = sandbox.topics.unwrap_or_default();
-        spec.repo = sandbox.repo.map(|url| Repo {
-            url,
-            reference: None,
-            depth: None,
-        });
+        *spec = match marked {
+            Some((text, mark)) => SandboxSpec {
+                name: Some(sandbox.name),
+                description: text,
+                topics: sandbox.topics.unwrap_or_default(),
+                repo: sandbox.repo.map(of_url),
+                ..mark.spec
+            },
+            None => as_told(sandbox),
+        };
         spec.vscode = rows.iter().any(|row| row.port == ports::VSCODE);
         for service in &services {
             let spec = of_service(service, &rows);
@@ -79,6 +77,9 @@ impl Inner {
         sandbox: &SandboxName,
         wanted: &DesiredSandbox,
     ) -> Result<()> {
+        if found.unclaimed {
+            self.claim(&found.id).await?;
+        }
         let owner = self.owner(sandbox);
         let services = self.api.services(&found.id).await?;
         for (name, spec) in &wanted.services {
@@ -108,6 +109,37 @@ impl Inner {
         self.describe(&found.id, sandbox, &wanted.spec).await?;
         self.ids().insert(sandbox.clone(), found.id.clone());
         Ok(())
+    }
+}
+
+/// What somebody has made who is not told. An entry of the catalogue has no owner either, but a record.
+fn is_unclaimed(sandbox: &Sandbox) -> bool {
+    sandbox.owner.is_none() && sandbox.uri.is_none()
+}
+
+fn of_unclaimed(sandbox: Sandbox) -> Described {
+    let mut described = Described::new(&sandbox.id, &sandbox.name, None);
+    described.unclaimed = true;
+    described.spec = as_told(sandbox);
+    described.remarks.push(
+        "services: Pocketenv tells them only to whoever has claimed the sandbox, as --adopt does"
+            .to_owned(),
+    );
+    described
+}
+
+/// A sandbox without a mark, without its services.
+fn as_told(sandbox: Sandbox) -> SandboxSpec {
+    SandboxSpec {
+        state: match sandbox.status.as_deref() {
+            Some(RUNNING) => SandboxGoal::Running,
+            _ => SandboxGoal::Stopped,
+        },
+        name: Some(sandbox.name),
+        description: sandbox.description.filter(|text| !text.is_empty()),
+        topics: sandbox.topics.unwrap_or_default(),
+        repo: sandbox.repo.map(of_url),
+        ..SandboxSpec::default()
     }
 }
 

@@ -112,6 +112,20 @@ impl Inner {
         }
     }
 
+    /// Makes a sandbox the user's that is nobody's.
+    pub(super) async fn claim(&self, id: &str) -> Result<()> {
+        let own = self.did().await?;
+        surely(
+            || self.api.claim(id),
+            || async {
+                let found = self.api.sandbox(id).await?;
+                let owner = found.and_then(|it| it.owner?.did);
+                Ok((owner.as_deref() == Some(own)).then_some(()))
+            },
+        )
+        .await
+    }
+
     /// Starts a sandbox, if it does not run.
     pub(super) async fn start(&self, id: &str, spec: &SandboxSpec) -> Result<()> {
         let repo = spec.repo.as_ref().map(|repo| repo.url.as_str());

@@ -27,7 +27,7 @@ pub(super) struct Found {
     pub sandbox: Option<Sandbox>,
 }
 
-/// A sandbox, in lists without topics, repository and owner.
+/// A sandbox, in lists without topics, repository and owner. Alone it has an owner, unless it is nobody's.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Sandbox {
@@ -41,6 +41,11 @@ pub(super) struct Sandbox {
     pub status: Option<String>,
     #[serde(default)]
     pub repo: Option<String>,
+    /// Where its public record is; what is nobody's has none.
+    #[serde(default)]
+    pub uri: Option<String>,
+    #[serde(default)]
+    pub owner: Option<Profile>,
     #[serde(default)]
     pub created_at: Option<Timestamp>,
 }
@@ -52,7 +57,7 @@ pub(super) struct Created {
 }
 
 /// Who somebody is; nobody in particular where the platform cannot tell.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 pub(super) struct Profile {
     #[serde(default)]
     pub did: Option<String>,
@@ -94,18 +99,18 @@ pub(super) struct Backups {
 pub(super) struct Backup {
     pub id: String,
     #[serde(default)]
+    pub directory: Option<String>,
+    #[serde(default)]
     pub description: Option<String>,
     #[serde(default)]
     pub created_at: Option<Timestamp>,
+    #[serde(default)]
+    pub expires_at: Option<Timestamp>,
 }
 
-    pub directory: Option<String>,
-    #[serde(default)]
 /// The ports of a sandbox.
 #[derive(Debug, Deserialize)]
 pub(super) struct Ports {
-    #[serde(default)]
-    pub expires_at: Option<Timestamp>,
     pub ports: Vec<Port>,
 }
 

@@ -130,7 +130,7 @@ impl Account {
             ..wish.spec
         };
         self.local.create_sandbox(&id, &spec).await?;
-        self.added(id, wish.record)
+        self.added(&self.local, id, wish.record)
     }
 
     /// Makes a sandbox with the files, definitions and running services of another one, as it is or as it was
@@ -149,10 +149,16 @@ impl Account {
             from,
             stopped: false,
         };
-        self.local
+        // Beside its source, which may have been claimed.
+        let local = &source.local;
+        local
             .fork_sandbox(source.id(), &id, &options, &none)
             .await?;
-        self.added(id, wish.record)
+        let record = Record {
+            claimed_by: source.record().claimed_by,
+            ..wish.record
+        };
+        self.added(local, id, record)
     }
 
     /// Keeps others from taking the same name until the sandbox is listed.
@@ -172,16 +178,30 @@ impl Account {
         })
     }
 
-    fn added(&self, id: SandboxName, mut record: Record) -> Result<Arc<Sandbox>> {
+    fn added(&self, local: &Local, id: SandboxName, mut record: Record) -> Result<Arc<Sandbox>> {
         let mut map = self.map();
         // Whoever finds one alone in the list has made the oldest.
         record.created_at = Timestamp::now();
-        let sandbox = Sandbox::new(self.local.clone(), id.clone(), record, self.news.clone())?;
+        let sandbox = Sandbox::new(local.clone(), id.clone(), record, self.news.clone())?;
         let sandbox = Arc::new(sandbox);
         map.insert(id, sandbox.clone());
         drop(map);
         self.news.tell();
         Ok(sandbox)
+    }
+
+    /// Takes in a sandbox that another account had.
+    pub(super) fn take_in(&self, sandbox: Arc<Sandbox>) {
+        sandbox.set_news(self.news.clone());
+        self.map().insert(sandbox.id().clone(), sandbox);
+        self.news.tell();
+    }
+
+    /// Lets go of a sandbox, which goes on. `None` if it is not here any more.
+    pub(super) fn let_go(&self, id: &SandboxName) -> Option<Arc<Sandbox>> {
+        let sandbox = self.map().remove(id)?;
+        self.news.tell();
+        Some(sandbox)
     }
 
     /// Removes a sandbox with everything in it.

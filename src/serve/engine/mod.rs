@@ -68,9 +68,14 @@ impl Settings {
 #[derive(Clone)]
 pub struct Engine(Arc<Inner>);
 
+/// The name of the account that no token opens.
+const UNCLAIMED: &str = "serve-unclaimed";
+
 struct Inner {
     /// By the digest of their token.
     accounts: BTreeMap<[u8; 32], Arc<Account>>,
+    /// What was made by nobody in particular.
+    unclaimed: Arc<Account>,
     passes: Passes,
     address: SocketAddr,
 }
@@ -83,9 +88,22 @@ impl Engine {
             let account = Account::open(settings, account_name(token))?;
             accounts.insert(digest(token), Arc::new(account));
         }
+        let unclaimed = Account::open(settings, UNCLAIMED.to_owned())?;
+        for sandbox in unclaimed.sandboxes() {
+            let Some(owner) = sandbox.record().claimed_by else {
+                continue;
+            };
+            // What belongs to a token that is not given this time, nobody has.
+            let claimed = unclaimed.let_go(sandbox.id());
+            let account = accounts.values().find(|account| account.name() == owner);
+            if let (Some(account), Some(sandbox)) = (account, claimed) {
+                account.take_in(sandbox);
+            }
+        }
         let passes = Passes::new(settings.pass_lifetime);
         Ok(Self(Arc::new(Inner {
             accounts,
+            unclaimed: Arc::new(unclaimed),
             passes,
             address,
         })))
@@ -115,6 +133,25 @@ impl Engine {
     /// Every account.
     pub fn accounts(&self) -> impl Iterator<Item = &Arc<Account>> {
         self.0.accounts.values()
+    }
+
+    /// The account of what belongs to nobody; no token opens it.
+    pub fn unclaimed(&self) -> &Arc<Account> {
+        &self.0.unclaimed
+    }
+
+    /// Gives a sandbox that is nobody's to an account.
+    pub fn claim(&self, sandbox: &Sandbox, account: &Account) -> Result<()> {
+        let taken = self.0.unclaimed.let_go(sandbox.id());
+        let sandbox =
+            taken.ok_or_else(|| EngineError::not_found("sandbox", sandbox.id().as_str()))?;
+        let owner = account.name().to_owned();
+        let noted = sandbox.update(|record| record.claimed_by = Some(owner));
+        match noted {
+            Ok(()) => account.take_in(sandbox),
+            Err(_) => self.0.unclaimed.take_in(sandbox),
+        }
+        noted
     }
 
     /// The address under which clients reach this server: `http://127.0.0.1:8080`.

@@ -23,6 +23,9 @@ pub struct Record {
     pub created_at: Timestamp,
     /// When anything here was last changed.
     pub updated_at: Timestamp,
+    /// The account that has claimed it, if it was made without one.
+    #[serde(default)]
+    pub claimed_by: Option<String>,
     /// Free text for people.
     #[serde(default)]
     pub description: Option<String>,
@@ -79,6 +82,7 @@ impl Record {
             name: name.into(),
             created_at: now,
             updated_at: now,
+            claimed_by: None,
             description: None,
             labels: Vec::new(),
             variables: BTreeMap::new(),

@@ -18,7 +18,8 @@ pub struct Sandbox {
     id: SandboxName,
     pub(super) local: Local,
     dir: PathBuf,
-    news: News,
+    /// Of the account that it is in.
+    news: Mutex<News>,
     record: Mutex<Record>,
     client: Mutex<Option<Client>>,
     /// Held while it is brought up, stopped or removed. True once it is removed.
@@ -43,7 +44,7 @@ impl Sandbox {
             id,
             local,
             dir,
-            news,
+            news: Mutex::new(news),
             record: Mutex::new(record),
             client: Mutex::new(None),
             life: tokio::sync::Mutex::new(false),
@@ -63,6 +64,15 @@ impl Sandbox {
             }
         };
         Self::new(local, id, record, news)
+    }
+
+    /// Lets another account hear of what changes.
+    pub(super) fn set_news(&self, news: News) {
+        *locked(&self.news) = news;
+    }
+
+    fn tell(&self) {
+        locked(&self.news).tell();
     }
 
     /// Its key, which never changes: `sb_4k2m9x0qwe7r`.
@@ -99,7 +109,7 @@ impl Sandbox {
             record.updated_at = Timestamp::now();
             record.write(&self.dir)?;
             *kept = record;
-            self.news.tell();
+            self.tell();
         }
         Ok(told)
     }
@@ -141,7 +151,7 @@ impl Sandbox {
         }
         let spec = self.spec()?;
         self.local.start_sandbox(&self.id, &spec).await?;
-        self.news.tell();
+        self.tell();
         Ok(())
     }
 
@@ -153,7 +163,7 @@ impl Sandbox {
         }
         *locked(&self.client) = None;
         self.local.stop_sandbox(&self.id).await?;
-        self.news.tell();
+        self.tell();
         Ok(())
     }
 

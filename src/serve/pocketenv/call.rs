@@ -57,6 +57,8 @@ impl Page {
 pub(super) struct Call {
     pub engine: Engine,
     pub input: Input,
+    /// Whether it comes with an answer to a challenge, as from a browser of nobody in particular.
+    pub challenged: bool,
     caller: Option<Arc<Account>>,
     params: HashMap<String, String>,
 }
@@ -93,6 +95,7 @@ async fn carry_out(
         return Err(Problem::invalid(text));
     }
     let caller = caller(&engine, &parts.headers)?;
+    let challenge = parts.headers.get("x-challenge");
     let input = match takes {
         Takes::Query => Input::default(),
         Takes::Nothing => nothing(&parts.headers, body).await?,
@@ -101,6 +104,7 @@ async fn carry_out(
     run(Call {
         engine,
         input,
+        challenged: challenge.is_some_and(|it| !it.is_empty()),
         caller,
         params,
     })

@@ -64,6 +64,7 @@ const OPERATIONS: &[(&str, Takes, Run)] = operations! {
     "sandbox.startSandbox" Input start::start;
     "sandbox.stopSandbox" Nothing start::stop;
     "sandbox.deleteSandbox" Nothing sandboxes::remove;
+    "sandbox.claimSandbox" Nothing sandboxes::claim;
     "sandbox.exec" Input sandboxes::exec;
     "sandbox.exposePort" Input ports::expose;
     "sandbox.unexposePort" Input ports::unexpose;

@@ -70,7 +70,8 @@ fn put_details(engine: &Engine, sandbox: &Sandbox, details: &Input) -> Answer<()
         return Err(Problem::internal());
     }
     let taken = |name: &String| {
-        let mut all = engine.accounts().flat_map(|account| account.sandboxes());
+        let accounts = engine.accounts().chain([engine.unclaimed()]);
+        let mut all = accounts.flat_map(|account| account.sandboxes());
         all.any(|other| other.id() != sandbox.id() && other.has_name(name))
     };
     if name.as_ref().is_some_and(taken) {

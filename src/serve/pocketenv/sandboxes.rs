@@ -37,8 +37,8 @@ fn size(provider: &str) -> [u32; 3] {
     }
 }
 
-/// What lists show of a sandbox.
-fn item(account: &Account, sandbox: &Sandbox) -> Map<String, Value> {
+/// What lists show of a sandbox; without an owner it has no public record.
+fn item(owner: Option<&Account>, sandbox: &Sandbox) -> Map<String, Value> {
     let (record, note) = (sandbox.record(), Note::of(sandbox));
     let [vcpus, memory, disk] = size(note.provider());
     let status = if sandbox.is_up() {
@@ -61,7 +61,10 @@ fn item(account: &Account, sandbox: &Sandbox) -> Map<String, Value> {
         ("readme", Value::Null),
         ("status", json!(status)),
         ("installs", json!(0)),
-        ("uri", json!(identity::uri(account, sandbox))),
+        (
+            "uri",
+            json!(owner.map(|account| identity::uri(account, sandbox))),
+        ),
         ("vcpus", json!(vcpus)),
         ("memory", json!(memory)),
         ("disk", json!(disk)),
@@ -75,13 +78,15 @@ fn item(account: &Account, sandbox: &Sandbox) -> Map<String, Value> {
 }
 
 /// What is shown of one sandbox.
-fn object(account: &Account, sandbox: &Sandbox) -> Value {
+fn object(owner: Option<&Account>, sandbox: &Sandbox) -> Value {
     let (record, note) = (sandbox.record(), Note::of(sandbox));
-    let mut object = item(account, sandbox);
+    let mut object = item(owner, sandbox);
     let topics = (!record.labels.is_empty()).then_some(record.labels);
     object.insert("topics".to_owned(), json!(topics));
     object.insert("repo".to_owned(), json!(note.repo));
-    object.insert("owner".to_owned(), person(account));
+    if let Some(account) = owner {
+        object.insert("owner".to_owned(), person(account));
+    }
     object.into()
 }
 
@@ -133,7 +138,9 @@ pub(super) async fn of_actor(call: Call) -> Answer {
     all.reverse();
     let total = all.len();
     let shown = page.of(all).into_iter();
-    let shown: Vec<_> = shown.map(|sandbox| item(&account, &sandbox)).collect();
+    let shown: Vec<_> = shown
+        .map(|sandbox| item(Some(&account), &sandbox))
+        .collect();
     told(json!({ "sandboxes": shown, "total": total }))
 }
 
@@ -145,7 +152,10 @@ pub(super) async fn show(call: Call) -> Answer {
         .filter_map(|account| Some((account, find(account, text, Keys::IdOrNameOrUri)?)))
         .next();
     if let Some((account, sandbox)) = found {
-        return told(json!({ "sandbox": object(account, &sandbox) }));
+        return told(json!({ "sandbox": object(Some(account), &sandbox) }));
+    }
+    if let Some(sandbox) = find(call.engine.unclaimed(), text, Keys::IdOrName) {
+        return told(json!({ "sandbox": object(None, &sandbox) }));
     }
     told(match catalogue::base(text) {
         Some(base) => json!({ "sandbox": catalogue::entry(base) }),
@@ -183,7 +193,12 @@ pub(super) async fn create(call: Call) -> Answer {
     let repo = input.text("repo")?;
     input.flag("keepAlive")?;
     let mut answer = echoed(input)?;
-    let account = call.caller().ok_or_else(Problem::no_challenge)?;
+    let account = match call.caller() {
+        Some(account) => account,
+        // Any proof of being a browser will do here.
+        None if call.challenged => call.engine.unclaimed(),
+        None => return Err(Problem::no_challenge()),
+    };
     let base = catalogue::base(&wanted)
         .filter(|base| provider == CLOUDFLARE || *base == catalogue::BASES[0])
         .ok_or_else(|| Problem::provider("Failed to create sandbox"))?;
@@ -191,7 +206,9 @@ pub(super) async fn create(call: Call) -> Answer {
         let note = Note::of(sandbox);
         repo.is_some() && note.repo == repo && note.base.as_deref() == Some(base)
     };
-    let known = account.sandboxes().into_iter().find(same);
+    let mut own = call.caller().map_or_else(Vec::new, |it| it.sandboxes());
+    own.retain(same);
+    let known = own.into_iter().next();
     let sandbox = match known {
         Some(sandbox) => sandbox,
         None => {
@@ -216,11 +233,36 @@ pub(super) async fn create(call: Call) -> Answer {
                 "createdAt",
                 json!(identity::shown(sandbox.record().created_at)),
             ),
-            ("uri", json!(identity::uri(account, &sandbox))),
+            (
+                "uri",
+                json!(call.caller().map(|it| identity::uri(it, &sandbox))),
+            ),
         ]
         .map(|(key, value)| (key.to_owned(), value)),
     );
     told(answer)
+}
+
+/// Makes a sandbox the caller's that is nobody's.
+pub(super) async fn claim(call: Call) -> Answer {
+    let id = call.needed_param("id")?;
+    let account = call.user()?;
+    let found = find(call.engine.unclaimed(), id, Keys::Id);
+    let sandbox = found.ok_or_else(|| Problem::not_found("Sandbox"))?;
+    call.engine.claim(&sandbox, account)?;
+    let (record, note) = (sandbox.record(), Note::of(&sandbox));
+    let [vcpus, memory, disk] = size(note.provider());
+    told(json!({
+        "id": id,
+        "name": record.name,
+        "provider": note.provider(),
+        "description": record.description,
+        "vcpus": vcpus,
+        "memory": memory,
+        "disk": disk,
+        "createdAt": identity::shown(record.created_at),
+        "uri": identity::uri(account, &sandbox),
+    }))
 }
 
 /// `calm-heron-4f2k`.
