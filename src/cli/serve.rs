@@ -1,16 +1,20 @@
 //! `gabion serve`: the platforms' own protocols over sandboxes on this machine.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use secrecy::SecretString;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::context::{Context, print, say};
 use super::error::{Error, Result};
+use crate::apply::StackLock;
 use crate::model::{HumanDuration, IsolationWish};
+use crate::serve::auth::account_name;
 use crate::serve::faults::{Plan, Rule};
 use crate::serve::miosa::Switches;
 use crate::serve::{Faults, Server, Settings};
@@ -93,6 +97,21 @@ fn isolation(text: &str) -> Result<IsolationWish, String> {
     serde_json::from_value(text.into()).map_err(|_| "auto, strict or none".to_owned())
 }
 
+/// Keeps other servers from the sandboxes of these tokens: each holds in memory what they are.
+async fn lock(context: &Context, tokens: &[SecretString]) -> Result<Vec<StackLock>> {
+    let mut locks = Vec::new();
+    let accounts: BTreeSet<_> = tokens.iter().map(account_name).collect();
+    for account in accounts {
+        let path = context.lock_file(&account)?;
+        let lock = StackLock::acquire(&path, "gabion serve", Duration::ZERO, |_| {}).await;
+        locks.push(lock.map_err(|error| Error::Failed {
+            message: format!("another server has the sandboxes of this token: {error}"),
+            hint: Some("end it, use another --token or another GABION_HOME".to_owned()),
+        })?);
+    }
+    Ok(locks)
+}
+
 pub async fn run(context: &Context, args: ServeArgs) -> Result<ExitCode> {
     if !args.listen.ip().is_loopback() && !args.insecure {
         return Err(Error::Usage {
@@ -104,6 +123,7 @@ pub async fn run(context: &Context, args: ServeArgs) -> Result<ExitCode> {
         message: format!("--miosa: {message}"),
         hint: None,
     })?;
+    let _locks = lock(context, &args.tokens).await?;
     let mut settings = Settings::new(context.home()?, std::env::current_exe()?, args.tokens);
     settings.isolation = args.isolation;
     if let Some(lifetime) = args.pass_lifetime {
