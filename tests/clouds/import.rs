@@ -215,6 +215,31 @@ fn a_sprite_is_written_without_values_and_adopted_where_its_services_may_restart
 }
 
 #[test]
+fn a_sprite_that_has_lost_its_labels_is_still_of_the_stack_whose_services_it_runs() {
+    let served = Served::start();
+    let project = empty(&served, "sprites");
+    project.edit(
+        "sandboxes: {}\n",
+        "sandboxes:\n  box:\n    name: mine\n    services:\n      worker: { command: exec sleep 1000 }\n",
+    );
+    project.ok(&["apply", "--yes"]);
+    let (status, _) = served.ask("PUT", "/v1/sprites/mine", json!({ "labels": [] }));
+    assert_eq!(status, 200);
+    project.edit("stack: shop", "stack: other");
+    let adopt = ["import", "cloud", "mine", "--adopt", "--restart"];
+    let refused = project.run(&adopt);
+    assert!(
+        flat(&refused).contains("is of the stack `shop`"),
+        "{refused}"
+    );
+    let wanted = ["--take-over-from", "shop"];
+    project.ok(&adopt.iter().chain(&wanted).copied().collect::<Vec<_>>());
+    assert!(project.ok(&["plan"]).stdout().contains("No changes"));
+    project.ok(&["destroy", "--yes"]);
+    assert_eq!(served.count(), 0);
+}
+
+#[test]
 fn an_adoption_that_breaks_off_anywhere_is_finished_by_doing_it_again() {
     for (request, said) in [
         ("PUT **/services/idle", "adopted; restarted: worker"),
