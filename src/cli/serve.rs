@@ -16,8 +16,7 @@ use crate::apply::StackLock;
 use crate::model::{HumanDuration, IsolationWish};
 use crate::serve::auth::account_name;
 use crate::serve::faults::{Plan, Rule};
-use crate::serve::miosa::Switches;
-use crate::serve::{Faults, Server, Settings};
+use crate::serve::{Faults, Server, Settings, Switches, switches};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -79,6 +78,13 @@ pub struct ServeArgs {
         help_heading = "For testing"
     )]
     miosa: Vec<String>,
+    /// What Pocketenv servers do now and then, as lenient or initializing=3; repeatable
+    #[arg(
+        long = "pocketenv",
+        value_name = "SWITCH[=VALUE]",
+        help_heading = "For testing"
+    )]
+    pocketenv: Vec<String>,
 }
 
 fn rate(text: &str) -> Result<f64, String> {
@@ -119,10 +125,11 @@ pub async fn run(context: &Context, args: ServeArgs) -> Result<ExitCode> {
             hint: Some("listen on 127.0.0.1, or say --insecure".to_owned()),
         });
     }
-    let miosa = Switches::read(&args.miosa).map_err(|message| Error::Usage {
-        message: format!("--miosa: {message}"),
-        hint: None,
-    })?;
+    let wrong = |flag| move |message| Error::usage(format!("{flag}: {message}"));
+    let switches = Switches {
+        miosa: switches::read(&args.miosa).map_err(wrong("--miosa"))?,
+        pocketenv: switches::read(&args.pocketenv).map_err(wrong("--pocketenv"))?,
+    };
     let _locks = lock(context, &args.tokens).await?;
     let mut settings = Settings::new(context.home()?, std::env::current_exe()?, args.tokens);
     settings.isolation = args.isolation;
@@ -140,7 +147,7 @@ pub async fn run(context: &Context, args: ServeArgs) -> Result<ExitCode> {
     }
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
-    let server = Server::bind_with(args.listen, &settings, Arc::new(faults), miosa).await;
+    let server = Server::bind(args.listen, &settings, Arc::new(faults), switches).await;
     let server = server.map_err(|error| Error::failed(error.to_string()))?;
     print(&format!("ready {}\n", server.engine().base_url()))?;
     server

@@ -27,6 +27,7 @@ mod wire;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::OnceCell;
 
@@ -62,6 +63,9 @@ const BUDGET: Budget = Budget {
     at_once: 100,
 };
 
+/// The pauses between two looks at what takes its time: from the first on, up to the second.
+const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
+
 /// The sandboxes of one stack.
 pub struct Pocketenv(Arc<Inner>);
 
@@ -72,6 +76,8 @@ struct Inner {
     base: String,
     /// What is backed up, where the entry says so.
     backup_directory: Option<String>,
+    /// How long a sandbox may take to be made.
+    ready_timeout: Duration,
     /// The user's DID where the platform does not tell it: that of the token.
     own: Option<String>,
     did: OnceCell<String>,
@@ -111,6 +117,7 @@ impl Pocketenv {
                 .unwrap_or_else(|| CLOUDFLARE.to_owned()),
             base: settings.plain("base").unwrap_or_else(|| BASE.to_owned()),
             backup_directory: settings.plain("backup_directory"),
+            ready_timeout: settings.duration("ready_timeout", Duration::from_secs(60))?,
             own,
             did: OnceCell::new(),
             ids: Mutex::default(),

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::api::age;
 use super::label::{self, Label};
-use super::wire::{Port, RUNNING, STOPPED, Sandbox, Service};
+use super::wire::{INITIALIZING, Port, RUNNING, STOPPED, Sandbox, Service};
 use super::{Inner, command, ports};
 use crate::model::{
     Definition, Listing, ObservedSandbox, ObservedService, Program, SandboxName, SandboxSpec,
@@ -116,7 +116,8 @@ impl Inner {
         } = ours;
         let state = match sandbox.status.as_deref() {
             Some(RUNNING) => SandboxState::Running,
-            Some(STOPPED) => SandboxState::Stopped,
+            // What is still being made is awaited by its start.
+            Some(STOPPED | INITIALIZING) => SandboxState::Stopped,
             other => {
                 let status = other.unwrap_or("unknown").to_lowercase();
                 let text = format!("its status is `{status}`");

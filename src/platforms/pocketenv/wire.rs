@@ -12,6 +12,9 @@ pub(super) const RUNNING: &str = "RUNNING";
 /// The word for what does not.
 pub(super) const STOPPED: &str = "STOPPED";
 
+/// The word for what is being made by a provider that takes its time.
+pub(super) const INITIALIZING: &str = "INITIALIZING";
+
 /// A page of sandboxes.
 #[derive(Debug, Deserialize)]
 pub(super) struct Sandboxes {
