@@ -64,6 +64,13 @@ fn by_hand_on_pocketenv(served: &Served) -> String {
         "name": "worker", "command": "exec sleep 1000", "description": "made by hand",
     }});
     ask(&format!("service.addService?sandboxId={id}"), service);
+    for (name, path) in [
+        ("data", "/tmp/by-hand/data"),
+        ("no name", "/tmp/by-hand/other"),
+    ] {
+        let volume = json!({ "sandboxId": id, "name": name, "path": path });
+        ask("volume.addVolume", json!({ "volume": volume }));
+    }
     id
 }
 
@@ -75,6 +82,9 @@ fn what_was_made_on_pocketenv_by_hand_is_adopted_as_it_runs() {
     let text = imported(&project, &[&id]);
     assert!(text.contains("command: \"exec sleep 1000\""), "{text}");
     assert!(text.contains("description: \"made by hand\""), "{text}");
+    let volumes = "volumes: {\"data\":\"/tmp/by-hand/data\"}";
+    assert!(text.contains(volumes), "{text}");
+    assert!(text.contains("# volumes: no name: "), "{text}");
 
     // Not ours yet, so nothing of it is touched, and it is in the way.
     let plan = project.ok(&["plan"]).stdout();

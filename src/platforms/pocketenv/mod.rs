@@ -23,6 +23,7 @@ mod secrets;
 mod services;
 mod surely;
 mod tasks;
+mod volumes;
 mod wire;
 
 use std::collections::BTreeMap;

@@ -1,12 +1,12 @@
-//! What is there: one list of all sandboxes, and for each of ours its services, and its ports, topics and
-//! repository where its definition has any.
+//! What is there: one list of all sandboxes, and for each of ours its services, and its ports, topics,
+//! repository and volumes where its definition has any.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join};
 use serde_json::Value;
 
 use super::api::age;
@@ -124,7 +124,11 @@ impl Inner {
                 return Err(PlatformError::new(text));
             }
         };
-        let services = self.api.services(&sandbox.id).await?;
+        let (services, volumes) = try_join(
+            async { Ok(self.api.services(&sandbox.id).await?) },
+            self.volumes(&sandbox.id, &mark.spec.volumes),
+        )
+        .await?;
         let labels = services.iter().map(label::of_service);
         let labelled: Vec<_> = services
             .iter()
@@ -145,7 +149,8 @@ impl Inner {
             let name = label.mark.service.clone();
             observed.insert(name, self.service(service, text, &label, &rows, state));
         }
-        let spec = self.sandbox_spec(&sandbox, &mark, text, &rows).await?;
+        let mut spec = self.sandbox_spec(&sandbox, &mark, text, &rows).await?;
+        spec.volumes = volumes;
         Ok(ObservedSandbox {
             spec: Arc::new(spec),
             state,

@@ -51,10 +51,10 @@ impl Inner {
             return Err(error);
         }
         self.ids().insert(sandbox.clone(), id.clone());
-        if !made || spec.repo.is_some() {
+        self.is_made(&id).await?;
+        self.attach_first(&id, spec).await?;
+        if !made || spec.repo.is_some() || !spec.volumes.is_empty() {
             self.start(&id, spec).await?;
-        } else {
-            self.is_made(&id).await?;
         }
         if spec.vscode {
             self.expose_editor(&id).await?;
@@ -140,7 +140,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Starts a sandbox, if it does not run.
+    /// Starts a sandbox, if it does not run, and returns once it has its volumes.
     pub(super) async fn start(&self, id: &str, spec: &SandboxSpec) -> Result<()> {
         self.is_made(id).await?;
         let repo = spec.repo.as_ref().map(|repo| repo.url.as_str());
@@ -148,7 +148,8 @@ impl Inner {
             || self.api.start(id, repo, spec.keep_alive.is_some()),
             || self.has_status(id, RUNNING),
         )
-        .await
+        .await?;
+        self.await_volumes(id, spec).await
     }
 
     pub(super) async fn stop(&self, id: &str) -> Result<()> {

@@ -169,6 +169,19 @@ impl Attached {
         name.unwrap_or_default()
     }
 
+    /// Of a volume, where it is mounted.
+    pub fn path(&self) -> Option<&str> {
+        self.path.as_deref()
+    }
+
+    /// The same volume elsewhere.
+    pub fn moved(&self, path: String) -> Self {
+        Self {
+            path: Some(path),
+            ..self.clone()
+        }
+    }
+
     /// As it is shown.
     pub fn shown(self) -> platforms::Attached {
         match self {
