@@ -272,6 +272,15 @@ fn a_sandbox_that_needs_another_base() {
     insta::assert_snapshot!(transcript(&plan(&desired(stack), &as_wanted(&old))));
 }
 
+#[test]
+fn volumes_that_come_move_and_go() {
+    let mut stack = shop();
+    stack["data"]["volumes"] = json!({ "cache": "/var/cache", "data": "/var/lib/data" });
+    let old = desired(stack.clone());
+    stack["data"]["volumes"] = json!({ "data": "/srv/data", "logs": "/var/log" });
+    insta::assert_snapshot!(transcript(&plan(&desired(stack), &as_wanted(&old))));
+}
+
 /// The steps of a plan that makes `data` have these fields, by address.
 fn steps_for_sandbox_fields(fields: Value) -> Vec<String> {
     let old = desired(shop());
@@ -295,6 +304,7 @@ fn what_a_sandbox_runs_in_needs_a_restart_of_it() {
         json!({ "writable": ["/var/tmp"] }),
         json!({ "memory": 1 << 30 }),
         json!({ "vcpus": 2 }),
+        json!({ "volumes": { "data": "/var/lib/data" } }),
         json!({ "repo": { "url": "https://example.org/shop.git" } }),
     ] {
         let steps = steps_for_sandbox_fields(fields.clone());

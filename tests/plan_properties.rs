@@ -127,7 +127,9 @@ fn check_unchanged(plan: &Plan, desired: &Desired, observed: &Observed) {
             && wanted.kind == ServiceKind::Service
             && wanted.state == ServiceGoal::Running;
         let sandbox = &desired.sandboxes[&address.sandbox].spec;
-        let moved = sandbox.base != place.spec.base || sandbox.state == SandboxGoal::Stopped;
+        let moved = sandbox.base != place.spec.base
+            || sandbox.volumes != place.spec.volumes
+            || sandbox.state == SandboxGoal::Stopped;
         if settled && place.state == SandboxState::Running && !moved {
             let allowed = matches!(&action.cause, Cause::DependencyRestarted { .. });
             assert!(

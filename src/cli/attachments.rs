@@ -41,7 +41,9 @@ pub const VOLUME_HELP: &str = "Examples:
   gabion volume set web data=/var/lib/data
   gabion volume unset web data
 
-The platform mounts volumes when it starts the sandbox.";
+The platform mounts volumes when it starts the sandbox. What the manifest sets
+with `volumes:` is its own business: the next apply sets it again. Others are
+left alone.";
 
 /// A command whose values may be in an argument.
 #[derive(clap::Args)]

@@ -1,19 +1,22 @@
 //! `gabion serve`: the platforms' own protocols over sandboxes on this machine.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use secrecy::SecretString;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::context::{Context, print, say};
 use super::error::{Error, Result};
+use crate::apply::StackLock;
 use crate::model::{HumanDuration, IsolationWish};
+use crate::serve::auth::account_name;
 use crate::serve::faults::{Plan, Rule};
-use crate::serve::miosa::Switches;
-use crate::serve::{Faults, Server, Settings};
+use crate::serve::{Faults, Server, Settings, Switches, switches};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -75,6 +78,13 @@ pub struct ServeArgs {
         help_heading = "For testing"
     )]
     miosa: Vec<String>,
+    /// What Pocketenv servers do now and then, as lenient or initializing=3; repeatable
+    #[arg(
+        long = "pocketenv",
+        value_name = "SWITCH[=VALUE]",
+        help_heading = "For testing"
+    )]
+    pocketenv: Vec<String>,
 }
 
 fn rate(text: &str) -> Result<f64, String> {
@@ -93,6 +103,21 @@ fn isolation(text: &str) -> Result<IsolationWish, String> {
     serde_json::from_value(text.into()).map_err(|_| "auto, strict or none".to_owned())
 }
 
+/// Keeps other servers from the sandboxes of these tokens: each holds in memory what they are.
+async fn lock(context: &Context, tokens: &[SecretString]) -> Result<Vec<StackLock>> {
+    let mut locks = Vec::new();
+    let accounts: BTreeSet<_> = tokens.iter().map(account_name).collect();
+    for account in accounts {
+        let path = context.lock_file(&account)?;
+        let lock = StackLock::acquire(&path, "gabion serve", Duration::ZERO, |_| {}).await;
+        locks.push(lock.map_err(|error| Error::Failed {
+            message: format!("another server has the sandboxes of this token: {error}"),
+            hint: Some("end it, use another --token or another GABION_HOME".to_owned()),
+        })?);
+    }
+    Ok(locks)
+}
+
 pub async fn run(context: &Context, args: ServeArgs) -> Result<ExitCode> {
     if !args.listen.ip().is_loopback() && !args.insecure {
         return Err(Error::Usage {
@@ -100,10 +125,12 @@ pub async fn run(context: &Context, args: ServeArgs) -> Result<ExitCode> {
             hint: Some("listen on 127.0.0.1, or say --insecure".to_owned()),
         });
     }
-    let miosa = Switches::read(&args.miosa).map_err(|message| Error::Usage {
-        message: format!("--miosa: {message}"),
-        hint: None,
-    })?;
+    let wrong = |flag| move |message| Error::usage(format!("{flag}: {message}"));
+    let switches = Switches {
+        miosa: switches::read(&args.miosa).map_err(wrong("--miosa"))?,
+        pocketenv: switches::read(&args.pocketenv).map_err(wrong("--pocketenv"))?,
+    };
+    let _locks = lock(context, &args.tokens).await?;
     let mut settings = Settings::new(context.home()?, std::env::current_exe()?, args.tokens);
     settings.isolation = args.isolation;
     if let Some(lifetime) = args.pass_lifetime {
@@ -120,7 +147,7 @@ pub async fn run(context: &Context, args: ServeArgs) -> Result<ExitCode> {
     }
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
-    let server = Server::bind_with(args.listen, &settings, Arc::new(faults), miosa).await;
+    let server = Server::bind(args.listen, &settings, Arc::new(faults), switches).await;
     let server = server.map_err(|error| Error::failed(error.to_string()))?;
     print(&format!("ready {}\n", server.engine().base_url()))?;
     server

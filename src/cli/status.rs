@@ -15,7 +15,7 @@ use super::error::Result;
 use crate::model::{
     Address, Desired, Exit, HumanDuration, Isolation, Listing, Observed, ObservedService, Repo,
     SandboxName, SandboxSpec, SandboxState, ServiceAddress, ServiceKind, ServiceSpec, ServiceState,
-    show_duration,
+    Volumes, show_duration,
 };
 
 #[derive(clap::Args)]
@@ -59,6 +59,8 @@ struct SandboxRow {
     repo: Option<Repo>,
     #[serde(skip_serializing_if = "Option::is_none")]
     keep_alive: Option<HumanDuration>,
+    #[serde(skip_serializing_if = "Volumes::is_empty")]
+    volumes: Volumes,
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
 }
@@ -152,6 +154,7 @@ fn sandbox_row(name: &SandboxName, desired: &Desired, observed: &Observed) -> Sa
         topics: Vec::new(),
         repo: None,
         keep_alive: None,
+        volumes: Volumes::new(),
         message: None,
     };
     if let Some(wanted) = wanted {
@@ -193,12 +196,18 @@ impl SandboxRow {
             None => format!("repo {}", repo.url),
         });
         let keep_alive = self.keep_alive.map(|time| format!("keep alive {time}"));
+        let volumes = self.volumes.iter();
+        let volumes: Vec<_> = volumes
+            .map(|(name, path)| format!("{name}={path}"))
+            .collect();
+        let volumes = (!volumes.is_empty()).then(|| format!("volumes {}", volumes.join(", ")));
         let parts = [
             isolation,
             self.description.clone(),
             topics,
             repo,
             keep_alive,
+            volumes,
         ];
         let parts: Vec<_> = parts.into_iter().flatten().collect();
         let about = (!parts.is_empty()).then(|| parts.join("; "))?;
@@ -213,6 +222,7 @@ impl SandboxRow {
             ..repo.clone()
         });
         self.keep_alive = spec.keep_alive;
+        self.volumes.clone_from(&spec.volumes);
     }
 }
 

@@ -296,6 +296,7 @@ impl Lower<'_, '_> {
         let (env, secrets) = self.sealed(env, address.as_ref());
         let isolation = sandbox.isolation.value.or(all.defaults.isolation.value);
         let isolation = isolation.unwrap_or_default();
+        self.names(sandbox.volumes.value.as_ref(), "volume");
         let mut parts = sandbox::Parts {
             name: home.name(),
             sandbox,
@@ -305,6 +306,7 @@ impl Lower<'_, '_> {
         };
         let (repo, checkpoint) = (parts.repo(), parts.checkpoint());
         let (memory, vcpus) = (parts.memory(), parts.vcpus());
+        let volumes = parts.volumes();
         let hide = parts.hide(&all.defaults.hide, isolation);
         let writable = parts.writable(isolation);
         let vscode = sandbox.vscode.value.as_ref();
@@ -319,6 +321,7 @@ impl Lower<'_, '_> {
             vcpus,
             memory,
             disk: sandbox.disk.value.map(|size| size.0),
+            volumes,
             env,
             secrets,
             workspace: self.workspace(&sandbox.workspace),

@@ -148,6 +148,7 @@ fn alias(word: &str) -> Option<&'static str> {
         "cpus" | "cpu" => "vcpus",
         "port" => "ports",
         "isolate" => "isolation",
+        "mounts" | "mount" => "volumes",
         "mem" | "mem_limit" | "ram" => "memory",
         "pids" | "pids_limit" | "nproc" => "processes",
         "nofile" | "open_files" => "files",

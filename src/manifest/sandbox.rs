@@ -1,5 +1,6 @@
 //! The fields of a sandbox that take more than copying: repositories, paths, hooks.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::codes::{self, Code};
@@ -8,7 +9,7 @@ use super::field::{Either, Field, List};
 use super::secrets::folder;
 use super::tree::{NodeId, Tree};
 use super::types::{CheckpointRule, RepoRule, Sandbox, Size, Text};
-use crate::model::{CheckpointSettings, IsolationWish, Repo};
+use crate::model::{CheckpointSettings, IsolationWish, Repo, Volumes, is_mount_point};
 
 /// The least memory that anything can run in; less is a forgotten unit.
 const LEAST_MEMORY: u64 = 1 << 20;
@@ -128,6 +129,47 @@ impl Parts<'_, '_> {
             self.push(codes::BAD_VALUE, at, message, "expected at least 1");
         }
         Some(count.0)
+    }
+
+    /// `volumes`: a path for each name, and each path once.
+    pub fn volumes(&mut self) -> Volumes {
+        let mut volumes = Volumes::new();
+        let mut taken: HashMap<String, NodeId> = HashMap::new();
+        for (key, field) in self.sandbox.volumes.value.iter().flat_map(|dict| &dict.0) {
+            let name = &key.name;
+            let Some((written, at)) = field.get() else {
+                if !field.bad {
+                    let message = format!("volume `{name}` of `{}` has no path", self.name);
+                    self.push(
+                        codes::MISSING,
+                        key.at,
+                        message,
+                        "where it is mounted is missing",
+                    );
+                }
+                continue;
+            };
+            let path = written.trim_end_matches('/');
+            if !is_mount_point(path) {
+                let message = format!("no volume can be mounted at `{written}`");
+                let label = "expected an absolute path in the sandbox, such as `/var/lib/data`";
+                self.push(codes::BAD_PATH, at, message, label);
+            }
+            match taken.get(path) {
+                Some(first) => {
+                    let message = format!("two volumes of `{}` are mounted at `{path}`", self.name);
+                    let draft = Draft::error(codes::BAD_VALUE, self.tree.span(at), message);
+                    let draft = draft.label("second");
+                    self.sink
+                        .push(draft.related(self.tree.span(*first), "first"));
+                }
+                None => {
+                    taken.insert(path.to_owned(), at);
+                    volumes.insert(name.clone(), path.to_owned());
+                }
+            }
+        }
+        volumes
     }
 
     /// `hide`, or the default for it. A path need not be there to be hidden.

@@ -108,6 +108,10 @@ pub(super) struct Sandbox {
     pub memory: Field<Size>,
     /// Disk, such as `10Gi`.
     pub disk: Field<Size>,
+    /// Disks that outlive what runs in it: the absolute path that each is mounted at, by its name. They are
+    /// mounted when it starts, so a change stops and starts it.
+    #[schemars(extend("propertyNames" = NAMES))]
+    pub volumes: Field<Dict<String>>,
     /// Environment of everything in it.
     pub env: Field<Dict<Text>>,
     /// The folder that its services run in, relative to the manifest. Default: a private folder.

@@ -30,6 +30,8 @@ pub use observed::{
     ServiceState,
 };
 pub use reference::{Reference, Url};
-pub use sandbox::{CheckpointSettings, IsolationWish, Repo, SandboxGoal, SandboxSpec};
+pub use sandbox::{
+    CheckpointSettings, IsolationWish, Repo, SandboxGoal, SandboxSpec, Volumes, is_mount_point,
+};
 pub use secrets::{MissingSecret, Secrets, digest};
 pub use service::{Program, Restart, RestartPolicy, ServiceGoal, ServiceKind, ServiceSpec, Stop};

@@ -40,6 +40,9 @@ pub struct SandboxSpec {
     /// Disk, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<u64>,
+    /// Disks that outlive what runs in it: the path that each is mounted at, by its name.
+    #[serde(default, skip_serializing_if = "Volumes::is_empty")]
+    pub volumes: Volumes,
     /// Environment of everything in it; already merged into each service's `env`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
@@ -92,6 +95,7 @@ impl Default for SandboxSpec {
             vcpus: None,
             memory: None,
             disk: None,
+            volumes: Volumes::new(),
             env: BTreeMap::new(),
             secrets: BTreeMap::new(),
             workspace: None,
@@ -122,6 +126,7 @@ impl SandboxSpec {
                 spec.writable.clone(),
                 spec.vcpus,
                 spec.memory,
+                spec.volumes.clone(),
             )
         };
         running(self) != running(other)
@@ -134,6 +139,16 @@ impl SandboxSpec {
         let differs = |field: &&&str| this.get(**field) != other.get(**field);
         fields.iter().filter(differs).copied().collect()
     }
+}
+
+/// The paths that volumes are mounted at, by their names.
+pub type Volumes = BTreeMap<String, String>;
+
+/// Whether a volume can be mounted at a path: it is absolute, below `/`, and written in one way only.
+pub fn is_mount_point(path: &str) -> bool {
+    let part = |part: &str| !matches!(part, "" | "." | "..") && !part.contains(char::is_control);
+    let parts = path.strip_prefix('/').map(|rest| rest.split('/'));
+    parts.is_some_and(|mut parts| parts.all(part))
 }
 
 /// A git repository.
@@ -225,6 +240,18 @@ pub enum IsolationWish {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn volumes_are_mounted_below_the_root() {
+        for good in ["/data", "/var/lib/data", "/a b/.c", "/..."] {
+            assert!(is_mount_point(good), "{good}");
+        }
+        for bad in [
+            "", "/", "data", "./a", "/a/", "/a//b", "/a/./b", "/a/../b", "/a\n",
+        ] {
+            assert!(!is_mount_point(bad), "{bad:?}");
+        }
+    }
 
     #[test]
     fn credentials_are_not_shown() {

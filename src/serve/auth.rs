@@ -26,7 +26,7 @@ pub(super) fn digest(token: &SecretString) -> [u8; 32] {
 }
 
 /// The name of the stack that an account's sandboxes are in: the same whenever the token is the same.
-pub(super) fn account_name(token: &SecretString) -> String {
+pub fn account_name(token: &SecretString) -> String {
     let mut hash = Sha256::new();
     // Another digest than the one that opens the account.
     hash.update(b"account\0");

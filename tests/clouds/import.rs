@@ -64,6 +64,13 @@ fn by_hand_on_pocketenv(served: &Served) -> String {
         "name": "worker", "command": "exec sleep 1000", "description": "made by hand",
     }});
     ask(&format!("service.addService?sandboxId={id}"), service);
+    for (name, path) in [
+        ("data", "/tmp/by-hand/data"),
+        ("no name", "/tmp/by-hand/other"),
+    ] {
+        let volume = json!({ "sandboxId": id, "name": name, "path": path });
+        ask("volume.addVolume", json!({ "volume": volume }));
+    }
     id
 }
 
@@ -75,6 +82,9 @@ fn what_was_made_on_pocketenv_by_hand_is_adopted_as_it_runs() {
     let text = imported(&project, &[&id]);
     assert!(text.contains("command: \"exec sleep 1000\""), "{text}");
     assert!(text.contains("description: \"made by hand\""), "{text}");
+    let volumes = "volumes: {\"data\":\"/tmp/by-hand/data\"}";
+    assert!(text.contains(volumes), "{text}");
+    assert!(text.contains("# volumes: no name: "), "{text}");
 
     // Not ours yet, so nothing of it is touched, and it is in the way.
     let plan = project.ok(&["plan"]).stdout();
@@ -211,6 +221,31 @@ fn a_sprite_is_written_without_values_and_adopted_where_its_services_may_restart
     assert!(said.contains("is of this stack already"), "{said}");
     assert_eq!(worker()["state"]["pid"], after["state"]["pid"]);
     with_value(&project, &["destroy", "--yes"]);
+    assert_eq!(served.count(), 0);
+}
+
+#[test]
+fn a_sprite_that_has_lost_its_labels_is_still_of_the_stack_whose_services_it_runs() {
+    let served = Served::start();
+    let project = empty(&served, "sprites");
+    project.edit(
+        "sandboxes: {}\n",
+        "sandboxes:\n  box:\n    name: mine\n    services:\n      worker: { command: exec sleep 1000 }\n",
+    );
+    project.ok(&["apply", "--yes"]);
+    let (status, _) = served.ask("PUT", "/v1/sprites/mine", json!({ "labels": [] }));
+    assert_eq!(status, 200);
+    project.edit("stack: shop", "stack: other");
+    let adopt = ["import", "cloud", "mine", "--adopt", "--restart"];
+    let refused = project.run(&adopt);
+    assert!(
+        flat(&refused).contains("is of the stack `shop`"),
+        "{refused}"
+    );
+    let wanted = ["--take-over-from", "shop"];
+    project.ok(&adopt.iter().chain(&wanted).copied().collect::<Vec<_>>());
+    assert!(project.ok(&["plan"]).stdout().contains("No changes"));
+    project.ok(&["destroy", "--yes"]);
     assert_eq!(served.count(), 0);
 }
 

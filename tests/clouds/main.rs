@@ -19,3 +19,4 @@ mod served;
 mod sprites;
 mod supply;
 mod sweep;
+mod volumes;

@@ -14,7 +14,7 @@ use gabion::serve::faults::Plan;
 use serde_json::{Value, json};
 
 use crate::common::{Project, eventually, free_port};
-use crate::projects::{SECRET, no_changes, no_changes_elsewhere, on};
+use crate::projects::{SECRET, flat, no_changes, no_changes_elsewhere, on};
 use crate::served::{OTHER, Served};
 use crate::sweep::stage::Step;
 use crate::sweep::{POCKETENV, stage};
@@ -396,4 +396,67 @@ fn a_backup_brings_files_back() {
     assert_eq!(read.stdout(), "old\n");
     project.ok(&["apply", "--yes"]);
     no_changes(&project);
+}
+
+/// A manifest whose sandbox another provider makes, and which has no services therefore.
+const MADE_ELSEWHERE: &str = "  web: { services: {} }\n";
+
+#[test]
+fn what_takes_its_time_to_be_made_is_awaited() {
+    let served = Served::pocketenv(&["initializing=3"]);
+    let project = on(&served, "pocketenv, provider: daytona", MADE_ELSEWHERE);
+    project.ok(&["apply", "--yes"]);
+    no_changes(&project);
+    project.ok(&["destroy", "--yes"]);
+    assert_eq!(served.count(), 0);
+}
+
+#[test]
+fn what_is_never_made_ends_an_apply_and_can_be_removed() {
+    let served = Served::pocketenv(&["initializing=100000"]);
+    let kind = "pocketenv, provider: daytona, ready_timeout: 300ms";
+    let project = on(&served, kind, MADE_ELSEWHERE);
+    for _ in 0..2 {
+        let refused = project.run(&["apply", "--yes"]);
+        assert_eq!(refused.code(), Some(1), "{refused}");
+        let says = "still being made after 0.3 s, by `daytona`";
+        assert!(flat(&refused).contains(says), "{refused}");
+        assert_eq!(served.count(), 1);
+    }
+    project.ok(&["destroy", "--yes"]);
+    assert_eq!(served.count(), 0);
+}
+
+#[test]
+fn a_start_that_does_nothing_is_seen_and_asked_for_again() {
+    // The start that comes with the service's making, and the one after it.
+    let served = Served::pocketenv(&["idle-starts=2"]);
+    let project = project(&served, "      api: { command: exec sleep 1000 }\n");
+    let refused = project.run(&["apply", "--yes"]);
+    assert_eq!(refused.code(), Some(1), "{refused}");
+    let says = "the platform has not started it";
+    assert!(flat(&refused).contains(says), "{refused}");
+    project.ok(&["apply", "--yes"]);
+    no_changes(&project);
+    assert_eq!(service(&served, "api")["status"], "RUNNING");
+}
+
+#[test]
+fn a_start_that_comes_with_a_service_and_does_nothing_is_made_up_for() {
+    let served = Served::pocketenv(&["idle-starts=1"]);
+    let project = project(&served, "      api: { command: exec sleep 1000 }\n");
+    project.ok(&["apply", "--yes"]);
+    no_changes(&project);
+    assert_eq!(service(&served, "api")["status"], "RUNNING");
+}
+
+#[test]
+fn without_a_profile_nobody_knows_whose_a_token_is_that_does_not_tell() {
+    let served = Served::pocketenv(&["no-profile"]);
+    let project = project(&served, "      api: { command: exec sleep 1000 }\n");
+    let refused = project.run(&["apply", "--yes"]);
+    assert_eq!(refused.code(), Some(1), "{refused}");
+    let says = "Pocketenv does not tell whose the token is";
+    assert!(refused.stdout().contains(says), "{refused}");
+    assert_eq!(served.count(), 0);
 }

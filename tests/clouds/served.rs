@@ -8,8 +8,7 @@ use gabion::platforms::Act;
 use gabion::platforms::cloud::http::tls;
 use gabion::platforms::local::Local;
 use gabion::serve::faults::Logged;
-use gabion::serve::miosa::Switches;
-use gabion::serve::{Faults, Server, Settings};
+use gabion::serve::{Faults, Server, Settings, Switches, switches};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -37,6 +36,26 @@ impl Served {
         Self::new(Faults::default(), Switches::default())
     }
 
+    /// One that decides so what the page of Miosa leaves open.
+    pub fn miosa(words: &[&str]) -> Self {
+        let miosa = switches::read(words).expect("switches");
+        let switches = Switches {
+            miosa,
+            ..Switches::default()
+        };
+        Self::new(Faults::default(), switches)
+    }
+
+    /// One that does to clients of Pocketenv what real servers do now and then.
+    pub fn pocketenv(words: &[&str]) -> Self {
+        let pocketenv = switches::read(words).expect("switches");
+        let switches = Switches {
+            pocketenv,
+            ..Switches::default()
+        };
+        Self::new(Faults::default(), switches)
+    }
+
     pub fn new(faults: Faults, switches: Switches) -> Self {
         let home = tempfile::tempdir().expect("a temporary folder");
         Self::serve(home, Arc::new(faults), switches)
@@ -60,7 +79,7 @@ impl Served {
         let thread = std::thread::spawn(move || {
             runtime().block_on(async {
                 let address = "127.0.0.1:0".parse().expect("an address");
-                let server = Server::bind_with(address, &settings, log, set).await;
+                let server = Server::bind(address, &settings, log, set).await;
                 let server = server.expect("a server");
                 told.send(server.engine().base_url()).expect("a listener");
                 server.run(until).await;

@@ -74,6 +74,7 @@ pub struct SandboxSeed {
     stopped: bool,
     base: u8,
     topic: u8,
+    volumes: u8,
     protect: bool,
     platform: u8,
     needs: Option<(usize, usize, bool, bool)>,
@@ -86,23 +87,39 @@ pub fn sandbox_seed() -> impl Strategy<Value = SandboxSeed> {
         prop::bool::weighted(0.12),
         0..10u8,
         0..3u8,
+        0..20u8,
         prop::bool::weighted(0.1),
         0..20u8,
         prop::option::weighted(0.3, (0..4usize, 0..5usize, any::<bool>(), any::<bool>())),
         prop::collection::vec(service_seed(), 5),
     )
         .prop_map(
-            |(present, stopped, base, topic, protect, platform, needs, services)| SandboxSeed {
-                present,
-                stopped,
-                base,
-                topic,
-                protect,
-                platform,
-                needs,
-                services,
+            |(present, stopped, base, topic, volumes, protect, platform, needs, services)| {
+                SandboxSeed {
+                    present,
+                    stopped,
+                    base,
+                    topic,
+                    volumes,
+                    protect,
+                    platform,
+                    needs,
+                    services,
+                }
             },
         )
+}
+
+/// None, mostly; or one or two, at paths that they may have in common with other ones.
+fn volumes(seed: u8) -> Volumes {
+    let volumes: &[_] = match seed {
+        0 => &[("data", "/a")],
+        1 => &[("data", "/b")],
+        2 => &[("cache", "/a"), ("data", "/b")],
+        _ => &[],
+    };
+    let owned = |(name, path): &(&str, &str)| ((*name).to_owned(), (*path).to_owned());
+    volumes.iter().map(owned).collect()
 }
 
 fn sandbox_spec(seed: &SandboxSeed) -> SandboxSpec {
@@ -114,6 +131,7 @@ fn sandbox_spec(seed: &SandboxSeed) -> SandboxSpec {
         },
         base: (seed.base == 0).then(|| "slim".into()),
         topics: (0..seed.topic).map(|at| format!("topic{at}")).collect(),
+        volumes: volumes(seed.volumes),
         protect: seed.protect,
         state: if seed.stopped {
             SandboxGoal::Stopped

@@ -1,7 +1,9 @@
 //! Whose is what, and who is told.
 
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -101,4 +103,47 @@ fn look(dir: &Path, at: &mut dyn FnMut(&Path)) {
             at(&entry.path());
         }
     }
+}
+
+/// A `gabion serve` in a process of its own, up to its end here.
+struct Served(std::process::Child);
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_token_has_one_server_at_a_time() {
+    let home = tempfile::tempdir().unwrap();
+    let serve = |token: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gabion"));
+        command
+            .args(["serve", "--token", token])
+            .env("GABION_HOME", home.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Served(command.spawn().unwrap())
+    };
+    let ready = |served: &mut Served| {
+        let mut said = String::new();
+        let stdout = served.0.stdout.as_mut().unwrap();
+        BufReader::new(stdout).read_line(&mut said).unwrap();
+        assert!(said.starts_with("ready "), "{said:?}");
+    };
+    let mut first = serve("planted-one");
+    ready(&mut first);
+    let mut second = serve("planted-one");
+    let mut said = String::new();
+    let stderr = second.0.stderr.as_mut().unwrap();
+    stderr.read_to_string(&mut said).unwrap();
+    assert!(!second.0.wait().unwrap().success());
+    let who = format!("`gabion serve` (process {}", first.0.id());
+    assert!(said.contains(&who), "{said}");
+    assert!(!said.contains("planted"), "{said}");
+    ready(&mut serve("planted-two"));
+    drop(first);
+    ready(&mut serve("planted-one"));
 }

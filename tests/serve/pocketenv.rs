@@ -5,6 +5,7 @@ mod backups;
 mod claim;
 mod keys;
 
+use gabion::serve::{Switches, switches};
 use reqwest::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 
@@ -589,4 +590,50 @@ async fn sandboxes_that_end_do_not_disturb_who_looks_for_a_service() {
         }
     };
     tokio::join!(deletes, looks);
+}
+
+#[tokio::test]
+async fn a_lenient_server_takes_an_empty_object_for_no_body() {
+    let switches = Switches {
+        pocketenv: switches::read(["lenient", "no-profile"]).unwrap(),
+        ..Switches::default()
+    };
+    let rig = Rig::switched(switches).await;
+    let made = done(&rig, "sandbox.createSandbox", json!({ "base": "openclaw" })).await;
+    let id = made["id"].as_str().unwrap();
+    let stop = format!("sandbox.stopSandbox?id={id}");
+    assert_eq!(done(&rig, &stop, json!({})).await, json!({}));
+    let (status, answer) = post(&rig, &stop, json!({ "more": 1 })).await;
+    assert_eq!((status, &answer["error"]), (400, &json!("InvalidRequest")));
+    done(&rig, &format!("sandbox.deleteSandbox?id={id}"), json!({})).await;
+    assert_eq!(get(&rig, "actor.getProfile").await, (200, json!({})));
+}
+
+#[tokio::test]
+async fn providers_take_their_time_where_they_are_told_to() {
+    let switches = Switches {
+        pocketenv: switches::read(["initializing=2", "idle-starts=1"]).unwrap(),
+        ..Switches::default()
+    };
+    let rig = Rig::switched(switches).await;
+    for (provider, told) in [
+        ("daytona", ["INITIALIZING", "INITIALIZING", "RUNNING"]),
+        ("cloudflare", ["RUNNING", "RUNNING", "RUNNING"]),
+    ] {
+        let body = json!({ "base": "openclaw", "provider": provider });
+        let made = done(&rig, "sandbox.createSandbox", body).await;
+        let id = made["id"].as_str().unwrap();
+        for status in told {
+            let (_, shown) = get(&rig, &format!("sandbox.getSandbox?id={id}")).await;
+            assert_eq!(shown["sandbox"]["status"], status, "{provider}");
+        }
+        if provider == "cloudflare" {
+            assert_eq!(add(&rig, id, "api", json!({})).await.0, 200);
+            assert_eq!(statuses(&rig, id).await, ["STOPPED"]);
+            let service = only_service(&rig, id).await;
+            let start = format!("service.startService?serviceId={service}");
+            assert_eq!(post(&rig, &start, Value::Null).await.0, 200);
+            assert_eq!(statuses(&rig, id).await, ["RUNNING"]);
+        }
+    }
 }

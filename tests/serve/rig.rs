@@ -7,7 +7,7 @@ use std::time::Duration;
 use gabion::platforms::Act;
 use gabion::platforms::cloud::http::tls;
 use gabion::platforms::local::Local;
-use gabion::serve::{Faults, Server, Settings};
+use gabion::serve::{Faults, Server, Settings, Switches};
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -42,16 +42,24 @@ impl Rig {
 
     /// With the sandboxes that are there.
     pub async fn at(home: &Path) -> Self {
-        Self::with(home, Duration::from_secs(3600)).await
+        Self::with(home, Duration::from_secs(3600), Switches::default()).await
     }
 
-    async fn with(home: &Path, pass_lifetime: Duration) -> Self {
+    /// With these decisions about what protocols leave open.
+    pub async fn switched(switches: Switches) -> Self {
+        let temp = tempfile::tempdir().unwrap();
+        let mut rig = Self::with(temp.path(), Duration::from_secs(3600), switches).await;
+        rig._temp = Some(temp);
+        rig
+    }
+
+    async fn with(home: &Path, pass_lifetime: Duration, switches: Switches) -> Self {
         let tokens = vec![ALICE.into(), BOB.into()];
         let mut settings = Settings::new(home.to_owned(), EXE.into(), tokens);
         settings.pass_lifetime = pass_lifetime;
         let faults = Arc::new(Faults::default());
         let address = "127.0.0.1:0".parse().unwrap();
-        let server = Server::bind(address, &settings, faults.clone())
+        let server = Server::bind(address, &settings, faults.clone(), switches)
             .await
             .unwrap();
         let url = server.engine().base_url();
@@ -73,7 +81,7 @@ impl Rig {
     /// Ends the server and starts another one over the same sandboxes.
     pub async fn restart(&mut self) {
         self.end.cancel();
-        let next = Self::with(&self.home, self.pass_lifetime).await;
+        let next = Self::with(&self.home, self.pass_lifetime, Switches::default()).await;
         self.url.clone_from(&next.url);
         self.faults = next.faults.clone();
         self.end = next.end.clone();

@@ -17,7 +17,7 @@ use crate::model::{
 use crate::platforms::Described;
 
 /// What is written of a sandbox; what else it has is told in a comment.
-const OF_SANDBOX: [&str; 14] = [
+const OF_SANDBOX: [&str; 15] = [
     "platform",
     "name",
     "description",
@@ -27,6 +27,7 @@ const OF_SANDBOX: [&str; 14] = [
     "vcpus",
     "memory",
     "disk",
+    "volumes",
     "keep_alive",
     "public",
     "env",
@@ -184,6 +185,8 @@ impl Writer<'_> {
         self.field(4, "vcpus", spec.vcpus.as_ref());
         self.field(4, "memory", spec.memory.as_ref());
         self.field(4, "disk", spec.disk.as_ref());
+        let volumes = Some(&spec.volumes).filter(|it| !it.is_empty());
+        self.field(4, "volumes", volumes);
         let keep_alive = spec.keep_alive.as_ref().map(ToString::to_string);
         self.field(4, "keep_alive", keep_alive.as_ref());
         self.field(4, "public", Some(&spec.public).filter(|it| **it));

@@ -18,6 +18,12 @@ const EXCEPTIONS: &[(Scope, &str, Support, &str)] = &[
     (Sandbox, "vcpus", Unsupported, SIZE),
     (Sandbox, "memory", Unsupported, SIZE),
     (Sandbox, "disk", Unsupported, SIZE),
+    (
+        Sandbox,
+        "volumes",
+        Unsupported,
+        "a sandbox has one disk, which it keeps",
+    ),
     (Sandbox, "repo", Unsupported, "clone it in a task"),
     (
         Sandbox,

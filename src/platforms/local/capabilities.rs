@@ -9,7 +9,7 @@ use crate::supervisor::{LimitSupport, limit_support};
 type Exception = (Scope, &'static str, Support, &'static str);
 
 /// What holds on every machine.
-const ALWAYS: [Exception; 7] = [
+const ALWAYS: [Exception; 8] = [
     (
         Scope::Sandbox,
         "name",
@@ -33,6 +33,12 @@ const ALWAYS: [Exception; 7] = [
         "disk",
         Support::Unsupported,
         "processes share this machine's disk",
+    ),
+    (
+        Scope::Sandbox,
+        "volumes",
+        Support::Unsupported,
+        "its files are on this machine and stay there: see `workspace` and `writable`",
     ),
     (
         Scope::Sandbox,

@@ -14,6 +14,12 @@ const EXCEPTIONS: &[(Scope, &str, Support, &str)] = &[
     (Sandbox, "vcpus", Fixed, MADE),
     (Sandbox, "memory", Fixed, MADE),
     (Sandbox, "disk", Fixed, MADE),
+    (
+        Sandbox,
+        "volumes",
+        Unsupported,
+        "a sandbox has one disk, which it keeps",
+    ),
     (Sandbox, "description", Supplied, "kept in its metadata"),
     (Sandbox, "repo", Unsupported, "clone it in a task"),
     (

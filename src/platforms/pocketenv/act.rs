@@ -110,7 +110,7 @@ impl Act for Pocketenv {
 
     async fn update_sandbox(&self, sandbox: &SandboxName, spec: &SandboxSpec) -> Result<()> {
         let id = self.0.id(sandbox).await?;
-        self.0.describe(&id, sandbox, spec).await?;
+        self.0.redescribe(&id, sandbox, spec).await?;
         self.0.settle_editor(&id, spec.vscode).await
     }
 

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
 use super::super::cloud::supply::shell::quote;
-use super::Inner;
 use super::wire::Backup;
+use super::{Inner, PAUSES};
 use crate::model::{Checkpoint, Restored, SandboxName};
 use crate::platforms::{PlatformError, Result};
 
@@ -18,9 +18,6 @@ const MADE_WITHIN: Duration = Duration::from_secs(300);
 
 /// How long one is looked for that may or may not have been asked for.
 const ON_ITS_WAY: Duration = Duration::from_secs(60);
-
-/// The pauses between two looks at the list: from the first on, up to the second.
-const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
 
 impl Inner {
     pub(super) async fn list_backups(&self, sandbox: &SandboxName) -> Result<Vec<Checkpoint>> {

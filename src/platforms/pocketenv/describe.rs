@@ -6,7 +6,7 @@ use super::api::Stored;
 use super::label::{self, Label};
 use super::observe::of_url;
 use super::wire::{Port, RUNNING, Sandbox, Service};
-use super::{Inner, command, ports};
+use super::{Inner, command, ports, volumes};
 use crate::model::{
     DesiredSandbox, Program, SandboxGoal, SandboxName, SandboxSpec, ServiceGoal, ServiceKind,
     ServiceSpec,
@@ -51,12 +51,16 @@ impl Inner {
             let spec = of_service(service, &rows);
             described.services.insert(service.name.clone(), spec);
         }
-        for kind in [
-            Attachment::Variable,
-            Attachment::Secret,
-            Attachment::File,
-            Attachment::Volume,
-        ] {
+        let volumes = self.api.attached(id, Attachment::Volume).await?;
+        let (volumes, others) = volumes::described(&volumes);
+        described.spec.volumes = volumes;
+        if !others.is_empty() {
+            described.remarks.push(format!(
+                "volumes: {}: a manifest cannot have them by these names and paths; they stay",
+                others.join(", ")
+            ));
+        }
+        for kind in [Attachment::Variable, Attachment::Secret, Attachment::File] {
             let attached = self.api.attached(id, kind).await?;
             if !attached.is_empty() {
                 let names: Vec<_> = attached.iter().map(|it| it.name().to_owned()).collect();

@@ -24,10 +24,12 @@ mod secrets;
 mod services;
 mod surely;
 mod tasks;
+mod volumes;
 mod wire;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::OnceCell;
 
@@ -63,6 +65,9 @@ const BUDGET: Budget = Budget {
     at_once: 100,
 };
 
+/// The pauses between two looks at what takes its time: from the first on, up to the second.
+const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
+
 /// The sandboxes of one stack.
 pub struct Pocketenv(Arc<Inner>);
 
@@ -73,6 +78,8 @@ struct Inner {
     base: String,
     /// What is backed up, where the entry says so.
     backup_directory: Option<String>,
+    /// How long a sandbox may take to be made.
+    ready_timeout: Duration,
     /// The user's DID where the platform does not tell it: that of the token.
     own: Option<String>,
     did: OnceCell<String>,
@@ -112,6 +119,7 @@ impl Pocketenv {
                 .unwrap_or_else(|| CLOUDFLARE.to_owned()),
             base: settings.plain("base").unwrap_or_else(|| BASE.to_owned()),
             backup_directory: settings.plain("backup_directory"),
+            ready_timeout: settings.duration("ready_timeout", Duration::from_secs(60))?,
             own,
             did: OnceCell::new(),
             ids: Mutex::default(),

@@ -1,17 +1,18 @@
 //! What is there: one list of all sandboxes, and for each of ours its topics, repository and services, and its
-//! ports where its definition has any.
+//! ports and volumes where its definition has any.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use futures_util::future::{join_all, try_join};
+use futures_util::future::join_all;
+use futures_util::try_join;
 use serde_json::Value;
 
 use super::api::age;
 use super::label::{self, Label};
-use super::wire::{Port, RUNNING, STOPPED, Sandbox, Service};
+use super::wire::{INITIALIZING, Port, RUNNING, STOPPED, Sandbox, Service};
 use super::{Inner, command, ports};
 use crate::model::{
     Definition, Listing, ObservedSandbox, ObservedService, Program, Repo, SandboxName, SandboxSpec,
@@ -125,7 +126,8 @@ impl Inner {
         } = ours;
         let state = match sandbox.status.as_deref() {
             Some(RUNNING) => SandboxState::Running,
-            Some(STOPPED) => SandboxState::Stopped,
+            // What is still being made is awaited by its start.
+            Some(STOPPED | INITIALIZING) => SandboxState::Stopped,
             other => {
                 let status = other.unwrap_or("unknown").to_lowercase();
                 let text = format!("its status is `{status}`");
@@ -133,11 +135,11 @@ impl Inner {
             }
         };
         // Lists leave out topics and repository.
-        let (services, whole) = try_join(
-            self.api.services(&sandbox.id),
-            self.api.sandbox(&sandbox.id),
-        )
-        .await?;
+        let (services, whole, volumes) = try_join!(
+            async { Ok::<_, PlatformError>(self.api.services(&sandbox.id).await?) },
+            async { Ok(self.api.sandbox(&sandbox.id).await?) },
+            self.volumes(&sandbox.id, &mark.spec.volumes),
+        )?;
         let sandbox = whole.ok_or_else(|| PlatformError::new("it is gone"))?;
         let labels = services.iter().map(label::of_service);
         let labelled: Vec<_> = services
@@ -159,7 +161,8 @@ impl Inner {
             let name = label.mark.service.clone();
             observed.insert(name, self.service(service, text, &label, &rows, state));
         }
-        let spec = self.sandbox_spec(&sandbox, &mark, text, &rows);
+        let mut spec = self.sandbox_spec(&sandbox, &mark, text, &rows);
+        spec.volumes = volumes;
         Ok(ObservedSandbox {
             spec: Arc::new(spec),
             state,

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use tokio::time::{Instant, sleep};
+
 use super::api::Details;
 use super::ports::VSCODE;
 use super::surely::surely;
-use super::wire::{RUNNING, STOPPED, Sandbox};
-use super::{Inner, label};
-use crate::model::{SandboxName, SandboxSpec};
+use super::wire::{INITIALIZING, RUNNING, STOPPED, Sandbox};
+use super::{CLOUDFLARE, Inner, PAUSES, label};
+use crate::model::{SandboxName, SandboxSpec, show_duration};
 use crate::platforms::cloud::mark::SandboxMark;
 use crate::platforms::{PlatformError, Result};
 
@@ -49,7 +51,9 @@ impl Inner {
             return Err(error);
         }
         self.ids().insert(sandbox.clone(), id.clone());
-        if !made || spec.repo.is_some() {
+        self.is_made(&id).await?;
+        self.attach_first(&id, spec).await?;
+        if !made || spec.repo.is_some() || !spec.volumes.is_empty() {
             self.start(&id, spec).await?;
         }
         if spec.vscode {
@@ -126,14 +130,40 @@ impl Inner {
         .await
     }
 
-    /// Starts a sandbox, if it does not run.
+    /// Waits until a sandbox is made. Providers other than `cloudflare` answer before it is, and where they fail
+    /// to make it, it stays as it is.
+    async fn is_made(&self, id: &str) -> Result<()> {
+        if self.provider == CLOUDFLARE {
+            return Ok(());
+        }
+        let began = Instant::now();
+        let mut pause = PAUSES[0];
+        while self.has_status(id, INITIALIZING).await?.is_some() {
+            if began.elapsed() >= self.ready_timeout {
+                let time = show_duration(self.ready_timeout);
+                let text = format!(
+                    "it is still being made after {time}, by `{}`",
+                    self.provider
+                );
+                return Err(PlatformError::new(text)
+                    .hint("another apply goes on waiting; if it never comes up, remove it"));
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSES[1]);
+        }
+        Ok(())
+    }
+
+    /// Starts a sandbox, if it does not run, and returns once it has its volumes.
     pub(super) async fn start(&self, id: &str, spec: &SandboxSpec) -> Result<()> {
+        self.is_made(id).await?;
         let repo = spec.repo.as_ref().map(|repo| repo.url.as_str());
         surely(
             || self.api.start(id, repo, spec.keep_alive.is_some()),
             || self.has_status(id, RUNNING),
         )
-        .await
+        .await?;
+        self.await_volumes(id, spec).await
     }
 
     pub(super) async fn stop(&self, id: &str) -> Result<()> {

@@ -3,9 +3,12 @@
 
 use std::collections::BTreeSet;
 
+use secrecy::ExposeSecret;
+
 use super::super::cloud::supply::shell::quote;
 use super::command::{secret_name, secret_prefix};
 use super::surely::surely;
+use super::wire::Attached;
 use super::{Inner, label};
 use crate::model::{Secrets, ServiceName, ServiceSpec};
 use crate::platforms::{Attachment, PlatformError, Result};
@@ -79,20 +82,21 @@ impl Inner {
             self.stop_running(id, &service.id).await?;
         }
         // They come in the background.
-        let wait = format!(
-            "i=0; until {test}; do i=$((i + 1)); [ $i -ge 100 ] && exit 1; sleep 0.1; done"
-        );
-        match self
-            .api
-            .exec(id, &format!("/bin/sh -c {}", quote(&wait)))
-            .await?
-            .exit_code
-        {
-            0 => Ok(()),
-            _ => Err(PlatformError::new(
+        match self.becomes_true(id, &test).await? {
+            true => Ok(()),
+            false => Err(PlatformError::new(
                 "the platform has not handed its secrets to the sandbox",
             )),
         }
+    }
+
+    /// Waits for what the platform does in the background: whether a test in the sandbox is true at last.
+    pub(super) async fn becomes_true(&self, id: &str, test: &str) -> Result<bool> {
+        let wait = format!(
+            "i=0; until {test}; do i=$((i + 1)); [ $i -ge 100 ] && exit 1; sleep 0.1; done"
+        );
+        let wait = format!("/bin/sh -c {}", quote(&wait));
+        Ok(self.api.exec(id, &wait).await?.exit_code == 0)
     }
 
     /// Attaches something to a sandbox, in place of what has the same name.
@@ -110,13 +114,31 @@ impl Inner {
             self.remove_attached(kind, id, &old.id).await?;
         }
         let known = known.map(|it| it.id.as_str());
+        self.put_attached(id, kind, known, name, value).await
+    }
+
+    /// Attaches something new, or gives the `known` one another value.
+    pub(super) async fn put_attached(
+        &self,
+        id: &str,
+        kind: Attachment,
+        known: Option<&str>,
+        name: &str,
+        value: &secrecy::SecretString,
+    ) -> Result<()> {
+        let is_so = |it: &Attached| {
+            it.name() == name
+                && match kind {
+                    Attachment::Volume => it.path() == Some(value.expose_secret()),
+                    // Whether one that was there has its new value cannot be seen.
+                    _ => known.is_none(),
+                }
+        };
         surely(
             || self.api.attach(id, kind, known, name, value),
             || async {
-                // Whether one that was there has its new value cannot be seen.
                 let there = self.api.attached(id, kind).await?;
-                let added = known.is_none() && there.iter().any(|it| it.name() == name);
-                Ok(added.then_some(()))
+                Ok(there.iter().any(is_so).then_some(()))
             },
         )
         .await

@@ -12,6 +12,9 @@ pub(super) const RUNNING: &str = "RUNNING";
 /// The word for what does not.
 pub(super) const STOPPED: &str = "STOPPED";
 
+/// The word for what is being made by a provider that takes its time.
+pub(super) const INITIALIZING: &str = "INITIALIZING";
+
 /// A page of sandboxes.
 #[derive(Debug, Deserialize)]
 pub(super) struct Sandboxes {
@@ -173,6 +176,19 @@ impl Attached {
     pub fn name(&self) -> &str {
         let name = self.name.as_deref().or(self.path.as_deref());
         name.unwrap_or_default()
+    }
+
+    /// Of a volume, where it is mounted.
+    pub fn path(&self) -> Option<&str> {
+        self.path.as_deref()
+    }
+
+    /// The same volume elsewhere.
+    pub fn moved(&self, path: String) -> Self {
+        Self {
+            path: Some(path),
+            ..self.clone()
+        }
     }
 
     /// As it is shown.

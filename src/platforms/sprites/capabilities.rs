@@ -47,6 +47,11 @@ static CAPABILITIES: Capabilities = Capabilities {
         sandbox("memory", Fixed, MADE),
         sandbox("disk", Fixed, MADE),
         sandbox(
+            "volumes",
+            Unsupported,
+            "a sprite has one disk, which it keeps",
+        ),
+        sandbox(
             "base",
             Unsupported,
             "every sprite is made from the same image",

@@ -67,13 +67,21 @@ impl Mark {
         }
     }
 
-    /// The mark of a service, if it is one of `owner`'s. One that was copied from another service is no
-    /// mark of this one.
+    /// The mark of a service, if it is one of `owner`'s.
     pub fn of(service: &Service, owner: &Owner) -> Option<Self> {
+        Self::read(service).filter(|found| found.mark.owner == *owner)
+    }
+
+    /// Whose a service is by its mark.
+    pub fn owner(service: &Service) -> Option<Owner> {
+        Self::read(service).map(|found| found.mark.owner)
+    }
+
+    /// One that was copied from another service is no mark of this one.
+    fn read(service: &Service) -> Option<Self> {
         let text = service.definition.env.get(VARIABLE)?;
         let found: Self = mark::decode(text)?;
-        let own = found.mark.owner == *owner && found.mark.service.as_str() == service.name;
-        own.then_some(found)
+        (found.mark.service.as_str() == service.name).then_some(found)
     }
 
     pub fn spec(&self) -> &ServiceSpec {

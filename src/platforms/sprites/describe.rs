@@ -85,6 +85,11 @@ impl Sprites {
             return Ok(None);
         };
         let mut described = of_sprite(&sprite);
+        // Without its labels it is still another stack's. Marks of this one may be those of an adoption that did
+        // not get to its end.
+        let mut owners = services.iter().filter_map(Mark::owner);
+        let other = owners.find(|owner| owner.stack != self.stack);
+        described.owner = described.owner.or(other);
         for service in services {
             let spec = of_service(&service, described.owner.as_ref());
             described.services.insert(service.name, spec);

@@ -69,35 +69,22 @@ pub enum LogShape {
     Text,
 }
 
-impl Switches {
-    /// Reads `name` or `name=value`, as `pid-string` or `logs=lines`.
-    pub fn read(texts: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Self, String> {
-        let pairs = texts.into_iter().map(|text| {
-            let text = text.as_ref();
-            let (name, value) = text.split_once('=').unwrap_or((text, "true"));
-            let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
-            (name.to_owned(), value)
-        });
-        let all = serde_json::Value::Object(pairs.collect());
-        serde_json::from_value(all).map_err(|error| error.to_string())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::serve::switches::read;
 
     #[test]
     fn switches_are_read_from_words() {
-        let read = Switches::read(["bare", "logs=lines", "command-bytes=20", "stdin=false"]);
+        let told = read::<Switches>(["bare", "logs=lines", "command-bytes=20", "stdin=false"]);
         let wanted = Switches {
             bare: true,
             logs: LogShape::Lines,
             command_bytes: Some(20),
             ..Switches::default()
         };
-        assert_eq!(read, Ok(wanted));
-        assert!(Switches::read(["bore"]).is_err_and(|error| error.contains("bore")));
-        assert!(Switches::read(["unready=many"]).is_err());
+        assert_eq!(told, Ok(wanted));
+        assert!(read::<Switches>(["bore"]).is_err_and(|error| error.contains("bore")));
+        assert!(read::<Switches>(["unready=many"]).is_err());
     }
 }

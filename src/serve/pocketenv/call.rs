@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::input::Input;
 use super::problem::{Answer, Problem};
-use super::{OPERATIONS, PREFIX, identity};
+use super::{OPERATIONS, PREFIX, Switches, identity};
 use crate::serve::auth;
 use crate::serve::engine::{Account, Engine, Sandbox};
 
@@ -53,9 +53,17 @@ impl Page {
     }
 }
 
+/// What every request is answered with.
+#[derive(Clone)]
+pub(super) struct Place {
+    pub engine: Engine,
+    pub switches: Arc<Switches>,
+}
+
 /// A request that is fit to be carried out.
 pub(super) struct Call {
     pub engine: Engine,
+    pub switches: Arc<Switches>,
     pub input: Input,
     /// Whether it comes with an answer to a challenge, as from a browser of nobody in particular.
     pub challenged: bool,
@@ -65,17 +73,17 @@ pub(super) struct Call {
 
 /// Answers a request to `/xrpc/…`.
 pub(super) async fn answer(
-    State(engine): State<Engine>,
+    State(place): State<Place>,
     Path(nsid): Path<String>,
     Query(params): Query<HashMap<String, String>>,
     request: Request,
 ) -> Response {
-    let answer = carry_out(engine, &nsid, params, request).await;
+    let answer = carry_out(place, &nsid, params, request).await;
     answer.unwrap_or_else(IntoResponse::into_response)
 }
 
 async fn carry_out(
-    engine: Engine,
+    place: Place,
     nsid: &str,
     params: HashMap<String, String>,
     request: Request,
@@ -94,15 +102,17 @@ async fn carry_out(
         let text = format!("Incorrect HTTP method ({method}) expected {expected}");
         return Err(Problem::invalid(text));
     }
+    let Place { engine, switches } = place;
     let caller = caller(&engine, &parts.headers)?;
     let challenge = parts.headers.get("x-challenge");
     let input = match takes {
         Takes::Query => Input::default(),
-        Takes::Nothing => nothing(&parts.headers, body).await?,
+        Takes::Nothing => nothing(&parts.headers, body, switches.lenient).await?,
         Takes::Input => input(&parts.headers, body).await?,
     };
     run(Call {
         engine,
+        switches,
         input,
         challenged: challenge.is_some_and(|it| !it.is_empty()),
         caller,
@@ -127,9 +137,11 @@ async fn read(body: Body) -> Answer<Bytes> {
     read.map_err(|_| Problem::too_large())
 }
 
-async fn nothing(headers: &HeaderMap, body: Body) -> Answer<Input> {
+async fn nothing(headers: &HeaderMap, body: Body, lenient: bool) -> Answer<Input> {
     let chunked = headers.contains_key(header::TRANSFER_ENCODING);
-    if chunked || !read(body).await?.is_empty() {
+    let body = read(body).await?;
+    let allowed = lenient && body.as_ref() == b"{}";
+    if chunked || !(body.is_empty() || allowed) {
         let text = "A request body was provided when none was expected";
         return Err(Problem::invalid(text));
     }

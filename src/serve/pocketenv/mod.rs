@@ -19,13 +19,17 @@ mod sandboxes;
 pub mod seal;
 mod services;
 mod start;
+mod switches;
+
+use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::any;
 use futures_util::future::BoxFuture;
 
-use self::call::{Call, Takes};
+use self::call::{Call, Place, Takes};
 use self::problem::Answer;
+pub use self::switches::Switches;
 use super::engine::Engine;
 use attached::Kind;
 use keys::Key;
@@ -40,10 +44,13 @@ const PREFIX: &str = "io.pocketenv.";
 type Run = fn(Call) -> BoxFuture<'static, Answer>;
 
 /// Every route of the protocol.
-pub(super) fn router(engine: Engine) -> Router {
+pub(super) fn router(engine: Engine, switches: Switches) -> Router {
     Router::new()
         .route("/xrpc/{nsid}", any(call::answer))
-        .with_state(engine)
+        .with_state(Place {
+            engine,
+            switches: Arc::new(switches),
+        })
 }
 
 /// A row of the table: name, what the request carries, what it does.

@@ -27,6 +27,10 @@ pub(super) struct Note {
     pub backups: Vec<Backup>,
     pub ssh_key: Option<StoredKey>,
     pub tailscale_key: Option<StoredKey>,
+    /// So often it is still told as `INITIALIZING`.
+    pub initializing: u32,
+    /// So many starts of services still do nothing.
+    pub idle_starts: u32,
     /// The secrets that processes are started with, still sealed: those of the last start.
     pub in_effect: BTreeMap<String, String>,
 }
@@ -101,6 +105,19 @@ impl Note {
         let told = change(&mut note);
         record.set_extra(PROTOCOL, &note);
         told
+    }
+
+    /// Counts one of `count` down, and says whether there was one left.
+    pub fn take_one(sandbox: &Sandbox, count: fn(&mut Self) -> &mut u32) -> Result<bool> {
+        if *count(&mut Self::of(sandbox)) == 0 {
+            return Ok(false);
+        }
+        Self::change(sandbox, |note| {
+            let left = count(note);
+            let had = *left > 0;
+            *left = left.saturating_sub(1);
+            had
+        })
     }
 
     pub fn provider(&self) -> &str {

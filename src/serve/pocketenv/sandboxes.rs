@@ -38,13 +38,13 @@ fn size(provider: &str) -> [u32; 3] {
 }
 
 /// What lists show of a sandbox; without an owner it has no public record.
-fn item(owner: Option<&Account>, sandbox: &Sandbox) -> Map<String, Value> {
+fn item(owner: Option<&Account>, sandbox: &Sandbox) -> Answer<Map<String, Value>> {
     let (record, note) = (sandbox.record(), Note::of(sandbox));
     let [vcpus, memory, disk] = size(note.provider());
-    let status = if sandbox.is_up() {
-        "RUNNING"
-    } else {
-        "STOPPED"
+    let status = match sandbox.is_up() {
+        true if Note::take_one(sandbox, |note| &mut note.initializing)? => "INITIALIZING",
+        true => "RUNNING",
+        false => "STOPPED",
     };
     let mut item = Map::new();
     let fields = [
@@ -74,20 +74,20 @@ fn item(owner: Option<&Account>, sandbox: &Sandbox) -> Map<String, Value> {
     if let Some(time) = note.started_at {
         item.insert("startedAt".to_owned(), json!(identity::shown(time)));
     }
-    item
+    Ok(item)
 }
 
 /// What is shown of one sandbox.
-fn object(owner: Option<&Account>, sandbox: &Sandbox) -> Value {
+fn object(owner: Option<&Account>, sandbox: &Sandbox) -> Answer<Value> {
     let (record, note) = (sandbox.record(), Note::of(sandbox));
-    let mut object = item(owner, sandbox);
+    let mut object = item(owner, sandbox)?;
     let topics = (!record.labels.is_empty()).then_some(record.labels);
     object.insert("topics".to_owned(), json!(topics));
     object.insert("repo".to_owned(), json!(note.repo));
     if let Some(account) = owner {
         object.insert("owner".to_owned(), person(account));
     }
-    object.into()
+    Ok(object.into())
 }
 
 /// An account as a person.
@@ -108,6 +108,7 @@ fn person(account: &Account) -> Value {
 
 pub(super) async fn profile(call: Call) -> Answer {
     let account = match call.param("did") {
+        _ if call.switches.no_profile => None,
         Some(actor) => actor_called(&call.engine, actor),
         None => Some(call.user()?.clone()),
     };
@@ -140,7 +141,7 @@ pub(super) async fn of_actor(call: Call) -> Answer {
     let shown = page.of(all).into_iter();
     let shown: Vec<_> = shown
         .map(|sandbox| item(Some(&account), &sandbox))
-        .collect();
+        .collect::<Answer<_>>()?;
     told(json!({ "sandboxes": shown, "total": total }))
 }
 
@@ -152,10 +153,10 @@ pub(super) async fn show(call: Call) -> Answer {
         .filter_map(|account| Some((account, find(account, text, Keys::IdOrNameOrUri)?)))
         .next();
     if let Some((account, sandbox)) = found {
-        return told(json!({ "sandbox": object(Some(account), &sandbox) }));
+        return told(json!({ "sandbox": object(Some(account), &sandbox)? }));
     }
     if let Some(sandbox) = find(call.engine.unclaimed(), text, Keys::IdOrName) {
-        return told(json!({ "sandbox": object(None, &sandbox) }));
+        return told(json!({ "sandbox": object(None, &sandbox)? }));
     }
     told(match catalogue::base(text) {
         Some(base) => json!({ "sandbox": catalogue::entry(base) }),
@@ -217,6 +218,10 @@ pub(super) async fn create(call: Call) -> Answer {
                 note.base = Some(base.to_owned());
                 note.provider = Some(provider.clone());
                 note.repo = repo;
+                note.idle_starts = call.switches.idle_starts;
+                if provider != CLOUDFLARE {
+                    note.initializing = call.switches.initializing;
+                }
             });
             wish.spec = SandboxSpec::default();
             let made = account.create(wish).await;

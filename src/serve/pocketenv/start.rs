@@ -149,6 +149,9 @@ pub(super) async fn define(sandbox: &Sandbox, name: &ServiceName, spec: ServiceS
 
 /// Starts a service, and does not mind what becomes of it.
 pub(super) async fn launch(sandbox: &Sandbox, name: &ServiceName) -> Result<()> {
+    if Note::take_one(sandbox, |note| &mut note.idle_starts)? {
+        return Ok(());
+    }
     let secrets = secrets(sandbox);
     let started = sandbox
         .start_service_with(name, Until::Executed, &secrets)

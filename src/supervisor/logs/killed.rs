@@ -104,8 +104,36 @@ mod tests {
         })
     }
 
+    /// The reading and the writing end of a pipe.
+    fn pipe() -> (OwnedFd, OwnedFd) {
+        let (out, into) = std::io::pipe().unwrap();
+        (out.into(), into.into())
+    }
+
+    /// The same of a terminal, which changes no byte.
+    #[cfg(target_os = "linux")]
+    fn terminal() -> (OwnedFd, OwnedFd) {
+        let pty = nix::pty::openpty(None, None).unwrap();
+        let mut modes = rustix::termios::tcgetattr(&pty.slave).unwrap();
+        modes.make_raw();
+        rustix::termios::tcsetattr(&pty.slave, rustix::termios::OptionalActions::Now, &modes)
+            .unwrap();
+        rustix::io::ioctl_fionbio(&pty.master, true).unwrap();
+        (pty.master, pty.slave)
+    }
+
     #[tokio::test]
     async fn no_line_is_lost_or_doubled_by_kills() {
+        survives_kills([pipe(), pipe()]).await;
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn no_line_of_a_terminal_is_lost_or_doubled_by_kills() {
+        survives_kills([terminal(), pipe()]).await;
+    }
+
+    async fn survives_kills(streams: [(OwnedFd, OwnedFd); 2]) {
         let seed = fastrand::u64(..);
         println!("seed {seed}");
         let mut random = fastrand::Rng::with_seed(seed);
@@ -113,13 +141,9 @@ mod tests {
         let dir = dir.path();
         std::fs::create_dir(dir.join("logs")).unwrap();
         let kept = Kept::new().unwrap();
-        let (out, into) = std::io::pipe().unwrap();
-        let (err, into_err) = std::io::pipe().unwrap();
-        let pipes = [OwnedFd::from(out), OwnedFd::from(err)];
-        let writers = [
-            writer(OwnedFd::from(into).into(), seed),
-            writer(OwnedFd::from(into_err).into(), !seed),
-        ];
+        let [(out, into), (err, into_err)] = streams;
+        let pipes = [out, err];
+        let writers = [writer(into.into(), seed), writer(into_err.into(), !seed)];
         let size = || {
             let files = (0..3).map(|age| path(dir, &name(), age));
             files

@@ -64,7 +64,8 @@ impl Stage {
     pub(super) fn fill(&mut self, source: BorrowedFd<'_>, chunk: &mut [u8]) -> io::Result<usize> {
         let flags = SpliceFlags::NONBLOCK;
         match retry_on_intr(|| splice(source, None, &self.into, None, chunk.len(), flags)) {
-            // Not a pipe: a terminal, say. What is between the two steps is lost with the process.
+            // A kernel that cannot do this with terminals (before 5.11). What is between the two steps is lost with
+            // the process.
             Err(Errno::INVAL) => {
                 let most = chunk.len().min(PIPE_BUF);
                 let length = retry_on_intr(|| read(source, &mut chunk[..most]))?;
