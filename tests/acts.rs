@@ -134,9 +134,9 @@ fn files_are_copied_both_ways() {
             ["cp", "web:missing", "."],
             "missing: No such file or directory",
         ),
-        (["cp", "web:new", "."], "new: Is a directory"),
+        (["cp", "web:new", "-"], "new: Is a directory"),
+        (["cp", "web:new", "page.html"], "page.html: it is no folder"),
         (["cp", "page.html", "web:new"], "new: it is a folder"),
-        (["cp", "site", "web:x"], "site is a folder"),
         (["cp", "a", "b"], "one end of a copy has to be in a sandbox"),
         (["cp", "nowhere", "web:x"], "nowhere: No such file"),
     ] {
@@ -145,6 +145,45 @@ fn files_are_copied_both_ways() {
         assert!(run.stderr().contains(says), "{args:?}: {}", run.stderr());
     }
     assert!(!project.path("missing").exists());
+}
+
+#[test]
+fn folders_are_copied_both_ways() {
+    let project = project(free_port());
+    std::fs::create_dir_all(project.path("from/deep/empty")).unwrap();
+    project.write("from/deep/a b", "text");
+    std::os::unix::fs::symlink("deep/a b", project.path("from/link")).unwrap();
+    let there = |path: &str| project.path("site").join(path);
+    // As `docker cp` does it: what is there already is copied into.
+    project.ok(&["cp", "from", "web:to"]);
+    assert_eq!(project.read("site/to/deep/a b"), "text");
+    assert!(there("to/deep/empty").is_dir());
+    assert!(there("to/link").is_symlink());
+    project.ok(&["cp", "from", "web:to"]);
+    assert_eq!(project.read("site/to/from/link"), "text");
+    project.ok(&["cp", "from/.", "web:to/from/deep"]);
+    assert_eq!(project.read("site/to/from/deep/link"), "text");
+
+    project.ok(&["cp", "web:to/from/deep", "back"]);
+    assert_eq!(project.read("back/link"), "text");
+    project.ok(&["cp", "web:to/from/deep", "back"]);
+    assert_eq!(project.read("back/deep/link"), "text");
+    project.write("back/a b", "other");
+    project.ok(&["cp", "web:to/from/deep/.", "back"]);
+    assert_eq!(project.read("back/a b"), "text");
+    // No archive is left anywhere.
+    let list = [
+        "exec",
+        "web",
+        "--",
+        "find",
+        "/tmp",
+        "-maxdepth",
+        "1",
+        "-name",
+        ".gabion-cp*",
+    ];
+    assert_eq!(project.ok(&list).stdout(), "");
 }
 
 #[test]

@@ -23,6 +23,7 @@ mod acts;
 pub mod cloud;
 mod described;
 mod error;
+mod folders;
 pub mod iris;
 pub mod local;
 pub mod miosa;
@@ -374,6 +375,38 @@ pub trait Act: Observe {
         secrets: &Secrets,
         streams: Streams,
     ) -> Result<i32>;
+
+    /// Whether there is a folder at `path`, absolute or relative to where services run.
+    async fn is_folder(
+        &self,
+        sandbox: &SandboxName,
+        path: &str,
+        secrets: &Secrets,
+    ) -> Result<bool> {
+        folders::is_folder(self, sandbox, path, secrets).await
+    }
+
+    /// Unpacks a gzipped tar archive in the folder `path`, which is made if it is not there.
+    async fn write_folder(
+        &self,
+        sandbox: &SandboxName,
+        path: &str,
+        from: &mut (dyn AsyncRead + Send + Unpin),
+        secrets: &Secrets,
+    ) -> Result<()> {
+        folders::write(self, sandbox, path, from, secrets).await
+    }
+
+    /// Packs what is in the folder `path` as a gzipped tar archive.
+    async fn read_folder(
+        &self,
+        sandbox: &SandboxName,
+        path: &str,
+        to: &mut (dyn AsyncWrite + Send + Unpin),
+        secrets: &Secrets,
+    ) -> Result<()> {
+        folders::read(self, sandbox, path, to, secrets).await
+    }
 
     /// Runs a command as a service would run it: with its user, environment and folder, and in its
     /// container if it has one. Where the command does not get this process's own streams, it gets

@@ -86,6 +86,10 @@ fn acts(port: u16) -> Vec<Act> {
         act("exec web/api -- printenv MODE", "slow\n", ALL),
         act("cp input web:/tmp/acts/copy", "", ALL),
         act("cp web:/tmp/acts/copy -", "typed\n", ALL),
+        act("cp folder web:/tmp/acts/folder", "", ALL),
+        act("exec web -- cat /tmp/acts/folder/deep/link", "typed\n", ALL),
+        act("cp web:/tmp/acts/folder back", "", ALL),
+        act("exec web -- ls -A /tmp/acts", "copy\nfolder\n", ALL),
         act(
             "upgrade web",
             "web: upgraded",
@@ -174,6 +178,9 @@ fn each_acts_or_says_that_it_cannot(kind: &'static str) {
     );
     let project = on(&served, kind, &sandboxes);
     project.write("input", "typed\n");
+    std::fs::create_dir_all(project.path("folder/deep/empty")).unwrap();
+    project.write("folder/text", "typed\n");
+    std::os::unix::fs::symlink("../text", project.path("folder/deep/link")).unwrap();
     project.ok(&["apply", "--yes"]);
     let mut wrong = Vec::new();
     for act in acts(port) {
@@ -190,6 +197,8 @@ fn each_acts_or_says_that_it_cannot(kind: &'static str) {
         }
     }
     assert!(wrong.is_empty(), "{kind}:\n{}", wrong.join("\n"));
+    assert_eq!(project.read("back/deep/link"), "typed\n");
+    assert!(project.path("back/deep/empty").is_dir());
     if kind != "pocketenv" {
         let logs = || project.ok(&["logs", "web/api"]).stdout();
         eventually("the signal is heard", || logs().contains("heard"));

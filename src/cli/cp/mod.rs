@@ -1,4 +1,6 @@
-//! `gabion cp FROM TO`: files in and out of sandboxes.
+//! `gabion cp FROM TO`: files and folders in and out of sandboxes.
+
+mod folder;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -16,12 +18,14 @@ use crate::model::SandboxName;
   gabion cp dump.sql data:dump.sql       into where its services run
   gabion cp data:/var/log/db.log .       out of it
   gabion cp data:dump.sql - | head       `-` is stdin or stdout
+  gabion cp dist web:public              a folder and all that is in it
 
 A path in a sandbox is absolute, or relative to where services run. A file is
-replaced whole or not at all, and keeps its permissions. For a folder:
-  gabion exec data -- tar -c db | tar -x")]
+replaced whole or not at all, and keeps its permissions. A folder is copied
+with all that is in it; into a folder that is there, under its own name.
+FOLDER/. stands for what is in it.")]
 pub struct CpArgs {
-    /// What to copy: FILE, SANDBOX:PATH or `-`
+    /// What to copy: FILE, FOLDER, SANDBOX:PATH or `-`
     #[arg(value_name = "FROM", add = super::address::completer())]
     from: Place,
     /// Where to: FILE, FOLDER, SANDBOX:PATH or `-`
@@ -76,7 +80,11 @@ pub async fn run(context: &Context, args: &CpArgs) -> Result<ExitCode> {
         }
         (Place::There(sandbox, path), Place::Here(file)) => {
             let target = Target::open(context, sandbox, None).await?;
-            copy_out(&target, path, file).await?;
+            let secrets = &target.loaded.secrets;
+            match target.platform()?.is_folder(sandbox, path, secrets).await? {
+                true => folder::copy_out(&target, path, file).await?,
+                false => copy_out(&target, path, file).await?,
+            }
         }
         (Place::Stream, Place::There(sandbox, path)) => {
             let target = Target::open(context, sandbox, None).await?;
@@ -93,7 +101,9 @@ pub async fn run(context: &Context, args: &CpArgs) -> Result<ExitCode> {
             let mut from = tokio::fs::File::open(file).await.map_err(failed)?;
             let found = from.metadata().await.map_err(failed)?;
             if found.is_dir() {
-                return Err(is_folder(file));
+                let target = Target::open(context, sandbox, None).await?;
+                folder::copy_in(&target, file, path).await?;
+                return Ok(ExitCode::SUCCESS);
             }
             let path = with_name(path, file.file_name().and_then(|name| name.to_str()))?;
             let target = Target::open(context, sandbox, None).await?;
@@ -111,13 +121,6 @@ pub async fn run(context: &Context, args: &CpArgs) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn is_folder(file: &Path) -> Error {
-    Error::Usage {
-        message: format!("{} is a folder", file.display()),
-        hint: Some("tar -c FOLDER | gabion exec SANDBOX -- tar -x".to_owned()),
-    }
 }
 
 /// The path of a file: in a folder, which ends with a slash, under the name it has.
