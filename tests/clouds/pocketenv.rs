@@ -273,6 +273,39 @@ fn what_is_attached_is_there_once_the_sandbox_starts_again() {
 }
 
 #[test]
+fn folders_go_by_the_storage_and_are_there_whole() {
+    let served = Served::start();
+    let sandbox = "  web: { services: { api: { command: exec sleep 1000 } } }\n";
+    let project = on(&served, "pocketenv", sandbox);
+    project.ok(&["apply", "--yes"]);
+    std::fs::create_dir_all(project.path("from/deep/empty")).unwrap();
+    // More than a request of the protocol's own holds.
+    let large = "0123456789abcdef".repeat(100_000);
+    project.write("from/large", &large);
+    let from = served.requests(0).len();
+    project.ok(&["cp", "from", "web:to"]);
+    project.ok(&["cp", "web:to", "back"]);
+    let asked = served.requests(from).join("\n");
+    for request in ["POST /cp", "pullDirectory", "pushDirectory", "GET /cp/"] {
+        assert!(asked.contains(request), "{request}: {asked}");
+    }
+    assert!(project.read("back/large") == large);
+    assert!(project.path("back/deep/empty").is_dir());
+    // What went wrong is told, and nothing is here.
+    let refused = project.run(&["cp", "web:to/large/none/.", "away"]);
+    assert_ne!(refused.code(), Some(0), "{refused}");
+    assert!(!project.path("away").exists());
+    // A token goes to nobody who could be overheard.
+    let entry = "kind: pocketenv,";
+    project.edit(
+        entry,
+        &format!("{entry} storage_url: 'http://storage.example',"),
+    );
+    let refused = project.run(&["plan"]);
+    assert!(flat(&refused).contains("`storage_url`"), "{refused}");
+}
+
+#[test]
 fn services_need_their_provider_when_the_manifest_is_read() {
     let served = Served::start();
     let kind = "pocketenv, provider: modal";

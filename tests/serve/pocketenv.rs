@@ -4,6 +4,7 @@
 mod backups;
 mod claim;
 mod keys;
+mod storage;
 
 use gabion::serve::{Switches, switches};
 use reqwest::header::CONTENT_TYPE;

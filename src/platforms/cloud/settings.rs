@@ -85,20 +85,29 @@ impl Settings<'_> {
 
     /// Where the platform is, and the token for it. Without a token it is an error.
     pub fn endpoint(&self, sources: &Sources) -> Result<Endpoint> {
+        self.endpoint_at("url", sources)
+    }
+
+    /// As [`Settings::endpoint`], where another setting says where it is.
+    pub fn endpoint_at(&self, setting: &str, sources: &Sources) -> Result<Endpoint> {
         let token = self.text("token", sources.token_vars).ok_or_else(|| {
             let vars = sources.token_vars.join(" or ");
             PlatformError::new(format!("{} has no token", self.shown())).hint(format!(
                 "set `token: \"${{secret.…}}\"` in `platforms:`, or the environment variable {vars}"
             ))
         })?;
-        Ok(Endpoint::new(self.url(sources)?, Some(token)))
+        Ok(Endpoint::new(self.url_at(setting, sources)?, Some(token)))
     }
 
     /// Where the platform is.
     pub fn url(&self, sources: &Sources) -> Result<BaseUrl> {
-        let text = self.text("url", sources.url_vars);
+        self.url_at("url", sources)
+    }
+
+    fn url_at(&self, setting: &str, sources: &Sources) -> Result<BaseUrl> {
+        let text = self.text(setting, sources.url_vars);
         let text = text.as_ref().map_or(sources.url, |it| it.expose_secret());
-        BaseUrl::parse(text).map_err(|error| self.wrong("url", &error.to_string()))
+        BaseUrl::parse(text).map_err(|error| self.wrong(setting, &error.to_string()))
     }
 
     /// A client for an endpoint, whose errors show no secret of the manifest.

@@ -272,6 +272,28 @@ impl Act for Pocketenv {
         }
     }
 
+    async fn write_folder(
+        &self,
+        sandbox: &SandboxName,
+        path: &str,
+        from: &mut (dyn AsyncRead + Send + Unpin),
+        _secrets: &Secrets,
+    ) -> Result<()> {
+        let id = self.0.id(sandbox).await?;
+        self.0.upload_folder(&id, path, from).await
+    }
+
+    async fn read_folder(
+        &self,
+        sandbox: &SandboxName,
+        path: &str,
+        to: &mut (dyn AsyncWrite + Send + Unpin),
+        _secrets: &Secrets,
+    ) -> Result<()> {
+        let id = self.0.id(sandbox).await?;
+        self.0.download_folder(&id, path, to).await
+    }
+
     async fn set_key(&self, sandbox: &SandboxName, key: &NewKey) -> Result<()> {
         self.0.put_key(&self.0.id(sandbox).await?, key).await
     }

@@ -9,14 +9,17 @@ use serde_json::{Value, json};
 
 use super::seal::{Seal, redacted};
 use super::wire::{
-    Attached, AttachedPage, Backup, Backups, Created, Exposed, Found, Port, Ports, Profile, Ran,
-    Sandbox, Sandboxes, Service, Services,
+    Attached, AttachedPage, Backup, Backups, Created, Exposed, Found, Port, Ports, Profile, Pushed,
+    Ran, Sandbox, Sandboxes, Service, Services,
 };
 use crate::platforms::Attachment;
 use crate::platforms::cloud::http::{Client, HttpError, Request};
 
 /// How many entries of a list are asked for at once; the platform declares no limit.
 const PAGE: usize = 500;
+
+/// How long a folder may take to be packed or unpacked.
+const FOLDERS: Duration = Duration::from_secs(600);
 
 /// What every operation's name begins with.
 const PREFIX: &str = "io.pocketenv.";
@@ -238,6 +241,21 @@ impl Api {
     pub async fn claim(&self, id: &str) -> Result<()> {
         let request = self.post("sandbox.claimSandbox").query("id", id);
         request.send().await.map(drop)
+    }
+
+    /// Has a folder packed, and returns what the storage has it by.
+    pub async fn push_directory(&self, id: &str, folder: &str) -> Result<String> {
+        let body = json!({ "sandboxId": id, "directoryPath": folder });
+        let request = self.post("sandbox.pushDirectory").json(&body);
+        let pushed: Pushed = request.timeout(FOLDERS).fetch().await?;
+        Ok(pushed.uuid)
+    }
+
+    /// Has an archive of the storage unpacked in a folder.
+    pub async fn pull_directory(&self, id: &str, folder: &str, uuid: &str) -> Result<()> {
+        let body = json!({ "sandboxId": id, "directoryPath": folder, "uuid": uuid });
+        let request = self.post("sandbox.pullDirectory").json(&body);
+        request.timeout(FOLDERS).send().await.map(drop)
     }
 
     pub async fn services(&self, sandbox: &str) -> Result<Vec<Service>> {

@@ -26,6 +26,10 @@ pub fn capabilities() -> &'static Capabilities {
             ("url", "where it is; default https://api.pocketenv.io"),
             ("token", "the token; default $POCKETENV_TOKEN"),
             (
+                "storage_url",
+                "where folders go by on their way; default `url`, or else https://sandbox.pocketenv.io",
+            ),
+            (
                 "public_key",
                 "the server's key, in hexadecimal, that secrets are sealed for",
             ),

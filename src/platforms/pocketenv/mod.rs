@@ -22,6 +22,7 @@ mod sandboxes;
 mod seal;
 mod secrets;
 mod services;
+mod storage;
 mod surely;
 mod tasks;
 mod volumes;
@@ -38,6 +39,7 @@ pub use capabilities::capabilities;
 use api::Api;
 use seal::Seal;
 use secrecy::ExposeSecret;
+use storage::Storage;
 
 use super::cloud::http::Budget;
 use super::cloud::mark::Owner;
@@ -50,6 +52,13 @@ const SOURCES: Sources = Sources {
     url: "https://api.pocketenv.io",
     url_vars: &["POCKETENV_API_URL"],
     token_vars: &["POCKETENV_TOKEN"],
+};
+
+/// Where folders go by on their way (§9).
+const STORAGE: Sources = Sources {
+    url: "https://sandbox.pocketenv.io",
+    url_vars: &["POCKETENV_STORAGE_URL"],
+    ..SOURCES
 };
 
 /// What sandboxes are made from that name no base.
@@ -73,6 +82,7 @@ pub struct Pocketenv(Arc<Inner>);
 
 struct Inner {
     api: Api,
+    storage: Storage,
     stack: String,
     provider: String,
     base: String,
@@ -111,7 +121,18 @@ impl Pocketenv {
             .token
             .as_ref()
             .and_then(|token| observe::did_of_token(token.expose_secret()));
+        let named = settings.text("storage_url", STORAGE.url_vars).is_some();
+        let elsewhere = settings.text("url", SOURCES.url_vars).is_some();
+        // The token of another server is not for the hosted one's storage.
+        let mut storage = match elsewhere && !named {
+            true => settings.endpoint(&SOURCES)?,
+            false => settings.endpoint_at("storage_url", &STORAGE)?,
+        };
+        if storage.url.is_tls() {
+            storage.budget = BUDGET;
+        }
         let inner = Inner {
+            storage: Storage::new(settings.client(storage)?),
             api: Api::new(settings.client(endpoint)?, seal),
             stack: stack.to_owned(),
             provider: settings

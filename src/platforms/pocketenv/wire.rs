@@ -53,6 +53,12 @@ pub(super) struct Sandbox {
     pub created_at: Option<Timestamp>,
 }
 
+/// What a folder that was packed is known by.
+#[derive(Debug, Deserialize)]
+pub(super) struct Pushed {
+    pub uuid: String,
+}
+
 /// What a create answers, as far as it can be trusted.
 #[derive(Debug, Deserialize)]
 pub(super) struct Created {

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::input::Input;
 use super::problem::{Answer, Problem};
+use super::storage::Storage;
 use super::{OPERATIONS, PREFIX, Switches, identity};
 use crate::serve::auth;
 use crate::serve::engine::{Account, Engine, Sandbox};
@@ -58,12 +59,14 @@ impl Page {
 pub(super) struct Place {
     pub engine: Engine,
     pub switches: Arc<Switches>,
+    pub storage: Arc<Storage>,
 }
 
 /// A request that is fit to be carried out.
 pub(super) struct Call {
     pub engine: Engine,
     pub switches: Arc<Switches>,
+    pub storage: Arc<Storage>,
     pub input: Input,
     /// Whether it comes with an answer to a challenge, as from a browser of nobody in particular.
     pub challenged: bool,
@@ -102,7 +105,11 @@ async fn carry_out(
         let text = format!("Incorrect HTTP method ({method}) expected {expected}");
         return Err(Problem::invalid(text));
     }
-    let Place { engine, switches } = place;
+    let Place {
+        engine,
+        switches,
+        storage,
+    } = place;
     let caller = caller(&engine, &parts.headers)?;
     let challenge = parts.headers.get("x-challenge");
     let input = match takes {
@@ -113,6 +120,7 @@ async fn carry_out(
     run(Call {
         engine,
         switches,
+        storage,
         input,
         challenged: challenge.is_some_and(|it| !it.is_empty()),
         caller,
@@ -122,7 +130,7 @@ async fn carry_out(
 }
 
 /// Who asks. No token is nobody; a wrong one is an error.
-fn caller(engine: &Engine, headers: &HeaderMap) -> Answer<Option<Arc<Account>>> {
+pub(super) fn caller(engine: &Engine, headers: &HeaderMap) -> Answer<Option<Arc<Account>>> {
     match auth::bearer(headers) {
         None | Some(b"" | b"null") => Ok(None),
         Some(_) => match auth::account(engine, headers) {

@@ -19,12 +19,14 @@ mod sandboxes;
 pub mod seal;
 mod services;
 mod start;
+mod storage;
 mod switches;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::any;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{any, get, post};
 use futures_util::future::BoxFuture;
 
 use self::call::{Call, Place, Takes};
@@ -47,9 +49,13 @@ type Run = fn(Call) -> BoxFuture<'static, Answer>;
 pub(super) fn router(engine: Engine, switches: Switches) -> Router {
     Router::new()
         .route("/xrpc/{nsid}", any(call::answer))
+        .route("/cp", post(storage::put))
+        .layer(DefaultBodyLimit::max(storage::LARGEST))
+        .route("/cp/{uuid}", get(storage::take))
         .with_state(Place {
             engine,
             switches: Arc::new(switches),
+            storage: Arc::default(),
         })
 }
 
@@ -84,6 +90,8 @@ const OPERATIONS: &[(&str, Takes, Run)] = operations! {
     "sandbox.createBackup" Input backups::create;
     "sandbox.getBackups" Query backups::list;
     "sandbox.restoreBackup" Input backups::restore;
+    "sandbox.pushDirectory" Input storage::push;
+    "sandbox.pullDirectory" Input storage::pull;
     "sandbox.getPreferences" Query preferences::list;
     "sandbox.putPreferences" Input preferences::put;
     "service.addService" Input services::add;
