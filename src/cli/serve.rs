@@ -12,8 +12,7 @@ use super::context::{Context, print, say};
 use super::error::{Error, Result};
 use crate::model::{HumanDuration, IsolationWish};
 use crate::serve::faults::{Plan, Rule};
-use crate::serve::miosa::Switches;
-use crate::serve::{Faults, Server, Settings};
+use crate::serve::{Faults, Server, Settings, Switches, miosa, pocketenv};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -75,6 +74,17 @@ pub struct ServeArgs {
         help_heading = "For testing"
     )]
     miosa: Vec<String>,
+    /// How else the Pocketenv platform behaves, as lenient or initializing=3; repeatable
+    ///
+    /// `lenient` takes `{}` for no body. `empty-profile`: nobody's profile can be told. `initializing=N`: a
+    /// new sandbox of another provider than cloudflare is told as INITIALIZING N times; `stuck`: it stays so.
+    /// `silent-starts=N`: so many starts of services in a new sandbox are answered with 200 and not done.
+    #[arg(
+        long = "pocketenv",
+        value_name = "SWITCH[=VALUE]",
+        help_heading = "For testing"
+    )]
+    pocketenv: Vec<String>,
 }
 
 fn rate(text: &str) -> Result<f64, String> {
@@ -100,10 +110,16 @@ pub async fn run(context: &Context, args: ServeArgs) -> Result<ExitCode> {
             hint: Some("listen on 127.0.0.1, or say --insecure".to_owned()),
         });
     }
-    let miosa = Switches::read(&args.miosa).map_err(|message| Error::Usage {
-        message: format!("--miosa: {message}"),
-        hint: None,
-    })?;
+    let wrong = |option: &'static str| {
+        move |message: String| Error::Usage {
+            message: format!("{option}: {message}"),
+            hint: None,
+        }
+    };
+    let switches = Switches {
+        miosa: miosa::Switches::read(&args.miosa).map_err(wrong("--miosa"))?,
+        pocketenv: pocketenv::Switches::read(&args.pocketenv).map_err(wrong("--pocketenv"))?,
+    };
     let mut settings = Settings::new(context.home()?, std::env::current_exe()?, args.tokens);
     settings.isolation = args.isolation;
     if let Some(lifetime) = args.pass_lifetime {
@@ -120,7 +136,7 @@ pub async fn run(context: &Context, args: ServeArgs) -> Result<ExitCode> {
     }
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
-    let server = Server::bind_with(args.listen, &settings, Arc::new(faults), miosa).await;
+    let server = Server::bind(args.listen, &settings, Arc::new(faults), switches).await;
     let server = server.map_err(|error| Error::failed(error.to_string()))?;
     print(&format!("ready {}\n", server.engine().base_url()))?;
     server

@@ -25,6 +25,7 @@ pub mod miosa;
 pub mod pocketenv;
 pub mod preview;
 mod sprites;
+mod switches;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,37 +35,30 @@ use axum::Router;
 pub use engine::{Engine, Settings};
 pub use faults::Faults;
 pub use listen::{ServeError, Server};
+pub use switches::Switches;
 
 /// Every protocol, each on paths of its own.
-fn protocols(engine: &Engine, miosa: miosa::Switches) -> Router {
+fn protocols(engine: &Engine, switches: Switches) -> Router {
     Router::new()
         .merge(sprites::router(engine.clone()))
         .merge(iris::router(engine.clone()))
-        .merge(miosa::router(engine.clone(), miosa))
-        .merge(pocketenv::router(engine.clone()))
+        .merge(miosa::router(engine.clone(), switches.miosa))
+        .merge(pocketenv::router(engine.clone(), switches.pocketenv))
         .merge(preview::router(engine.clone()))
 }
 
 impl Server {
-    /// Takes the address (port 0 is one that is free) and opens the accounts.
+    /// Takes the address (port 0 is one that is free) and opens the accounts. `switches` decide what the
+    /// pages of protocols leave open.
     pub async fn bind(
         address: SocketAddr,
         settings: &Settings,
         faults: Arc<Faults>,
-    ) -> Result<Self, ServeError> {
-        Self::bind_with(address, settings, faults, miosa::Switches::default()).await
-    }
-
-    /// [`Server::bind`], where `miosa` decides what the page of that protocol leaves open.
-    pub async fn bind_with(
-        address: SocketAddr,
-        settings: &Settings,
-        faults: Arc<Faults>,
-        miosa: miosa::Switches,
+        switches: Switches,
     ) -> Result<Self, ServeError> {
         let listener = listen::take(address).await?;
         let engine = Engine::open(settings, listener.local_addr()?)?;
-        let protocols = protocols(&engine, miosa);
+        let protocols = protocols(&engine, switches);
         Ok(Self::new(listener, protocols, engine, faults))
     }
 }

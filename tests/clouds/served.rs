@@ -8,8 +8,7 @@ use gabion::platforms::Act;
 use gabion::platforms::cloud::http::tls;
 use gabion::platforms::local::Local;
 use gabion::serve::faults::Logged;
-use gabion::serve::miosa::Switches;
-use gabion::serve::{Faults, Server, Settings};
+use gabion::serve::{Faults, Server, Settings, Switches};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +17,10 @@ const EXE: &str = env!("CARGO_BIN_EXE_gabion");
 
 /// The token of the account. It must not be seen anywhere.
 pub const TOKEN: &str = "msk_u_planted-token-7d1f";
+
+/// The token of an account that is told by its payload, as Pocketenv makes them.
+pub const NAMING: &str =
+    "eyJhbGciOiJIUzI1NiJ9.eyJkaWQiOiJkaWQ6cGxjOnBsYW50ZWRwbGFudGVkcGxhbnRlZDEyIn0.c2lnbmVk";
 
 /// The token of somebody else's account.
 pub const OTHER: &str = "msk_u_another-token-51c8";
@@ -37,9 +40,9 @@ impl Served {
         Self::new(Faults::default(), Switches::default())
     }
 
-    pub fn new(faults: Faults, switches: Switches) -> Self {
+    pub fn new(faults: Faults, switches: impl Into<Switches>) -> Self {
         let home = tempfile::tempdir().expect("a temporary folder");
-        Self::serve(home, Arc::new(faults), switches)
+        Self::serve(home, Arc::new(faults), switches.into())
     }
 
     /// The same server at another address.
@@ -51,7 +54,7 @@ impl Served {
     }
 
     fn serve(home: TempDir, faults: Arc<Faults>, switches: Switches) -> Self {
-        let tokens = vec![TOKEN.into(), OTHER.into()];
+        let tokens = vec![TOKEN.into(), NAMING.into(), OTHER.into()];
         let settings = Settings::new(home.path().to_owned(), EXE.into(), tokens);
         let end = CancellationToken::new();
         let set = switches.clone();
@@ -60,7 +63,7 @@ impl Served {
         let thread = std::thread::spawn(move || {
             runtime().block_on(async {
                 let address = "127.0.0.1:0".parse().expect("an address");
-                let server = Server::bind_with(address, &settings, log, set).await;
+                let server = Server::bind(address, &settings, log, set).await;
                 let server = server.expect("a server");
                 told.send(server.engine().base_url()).expect("a listener");
                 server.run(until).await;

@@ -9,6 +9,7 @@ mod iris;
 mod iris_list;
 mod miosa;
 mod pocketenv;
+mod pocketenv_switches;
 mod preview;
 mod rig;
 mod services;

@@ -41,6 +41,10 @@ pub fn capabilities() -> &'static Capabilities {
                 "backup_directory",
                 "what checkpoints keep; default where commands run",
             ),
+            (
+                "ready_timeout",
+                "how long a provider may take to make a sandbox; default 60s",
+            ),
         ],
         demands: &[("services", "provider", CLOUDFLARE)],
         exceptions: &[

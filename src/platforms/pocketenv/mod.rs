@@ -27,10 +27,12 @@ mod wire;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::OnceCell;
 
 pub use capabilities::capabilities;
+pub(crate) use observe::did_of_token;
 
 use api::Api;
 use seal::Seal;
@@ -72,6 +74,8 @@ struct Inner {
     base: String,
     /// What is backed up, where the entry says so.
     backup_directory: Option<String>,
+    /// How long a provider is given to make a sandbox.
+    ready_timeout: Duration,
     /// The user's DID where the platform does not tell it: that of the token.
     own: Option<String>,
     did: OnceCell<String>,
@@ -102,7 +106,7 @@ impl Pocketenv {
         let own = endpoint
             .token
             .as_ref()
-            .and_then(|token| observe::did_of_token(token.expose_secret()));
+            .and_then(|token| did_of_token(token.expose_secret()));
         let inner = Inner {
             api: Api::new(settings.client(endpoint)?, seal),
             stack: stack.to_owned(),
@@ -111,6 +115,8 @@ impl Pocketenv {
                 .unwrap_or_else(|| CLOUDFLARE.to_owned()),
             base: settings.plain("base").unwrap_or_else(|| BASE.to_owned()),
             backup_directory: settings.plain("backup_directory"),
+            // As long as the platform's own client.
+            ready_timeout: settings.duration("ready_timeout", Duration::from_secs(60))?,
             own,
             did: OnceCell::new(),
             ids: Mutex::default(),

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::api::age;
 use super::label::{self, Label};
-use super::wire::{Port, RUNNING, STOPPED, Sandbox, Service};
+use super::wire::{INITIALIZING, Port, RUNNING, STOPPED, Sandbox, Service};
 use super::{Inner, command, ports};
 use crate::model::{
     Definition, Listing, ObservedSandbox, ObservedService, Program, SandboxName, SandboxSpec,
@@ -21,7 +21,7 @@ use crate::platforms::cloud::mark::SandboxMark;
 use crate::platforms::{PlatformError, Result};
 
 /// The user that a token was made for: the claim `did` of its payload.
-pub(super) fn did_of_token(token: &str) -> Option<String> {
+pub(crate) fn did_of_token(token: &str) -> Option<String> {
     let payload = token.split('.').nth(1)?;
     let claims = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
     let claims: Value = serde_json::from_slice(&claims).ok()?;
@@ -116,7 +116,8 @@ impl Inner {
         } = ours;
         let state = match sandbox.status.as_deref() {
             Some(RUNNING) => SandboxState::Running,
-            Some(STOPPED) => SandboxState::Stopped,
+            // A start waits for what is still being made.
+            Some(STOPPED | INITIALIZING) => SandboxState::Stopped,
             other => {
                 let status = other.unwrap_or("unknown").to_lowercase();
                 let text = format!("its status is `{status}`");

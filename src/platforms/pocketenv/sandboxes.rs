@@ -1,15 +1,21 @@
 //! Making, naming, starting, stopping and removing sandboxes.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
 
 use super::api::Details;
 use super::ports::VSCODE;
 use super::surely::surely;
-use super::wire::{RUNNING, STOPPED, Sandbox};
-use super::{Inner, label};
-use crate::model::{SandboxName, SandboxSpec};
+use super::wire::{INITIALIZING, RUNNING, STOPPED, Sandbox};
+use super::{CLOUDFLARE, Inner, label};
+use crate::model::{SandboxName, SandboxSpec, show_duration};
 use crate::platforms::cloud::mark::SandboxMark;
 use crate::platforms::{PlatformError, Result};
+
+/// How long it waits before it looks again: at first, and at most.
+const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
 
 impl Inner {
     /// What is written on a sandbox.
@@ -51,6 +57,8 @@ impl Inner {
         self.ids().insert(sandbox.clone(), id.clone());
         if !made || spec.repo.is_some() {
             self.start(&id, spec).await?;
+        } else {
+            self.until_made(&id).await?;
         }
         if spec.vscode {
             self.expose_editor(&id).await?;
@@ -112,8 +120,34 @@ impl Inner {
         }
     }
 
+    /// Waits while its provider makes a sandbox: only `cloudflare` has done that when a create returns, and
+    /// one that fails to does not say so.
+    async fn until_made(&self, id: &str) -> Result<()> {
+        if self.provider == CLOUDFLARE {
+            return Ok(());
+        }
+        let began = Instant::now();
+        let mut pause = PAUSES[0];
+        while self.has_status(id, INITIALIZING).await?.is_some() {
+            if began.elapsed() >= self.ready_timeout {
+                let (provider, time) = (&self.provider, show_duration(self.ready_timeout));
+                let text = format!(
+                    "`{provider}` has not brought the sandbox up: it is made and marked as this \
+                     stack's, but still `{INITIALIZING}` after {time}"
+                );
+                return Err(PlatformError::new(text).hint(
+                    "apply again to wait for it; what stays so has failed, and can be destroyed",
+                ));
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSES[1]);
+        }
+        Ok(())
+    }
+
     /// Starts a sandbox, if it does not run.
     pub(super) async fn start(&self, id: &str, spec: &SandboxSpec) -> Result<()> {
+        self.until_made(id).await?;
         let repo = spec.repo.as_ref().map(|repo| repo.url.as_str());
         surely(
             || self.api.start(id, repo, spec.keep_alive.is_some()),

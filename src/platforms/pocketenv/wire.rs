@@ -12,6 +12,9 @@ pub(super) const RUNNING: &str = "RUNNING";
 /// The word for what does not.
 pub(super) const STOPPED: &str = "STOPPED";
 
+/// The word for what its provider is still making, or has failed to make.
+pub(super) const INITIALIZING: &str = "INITIALIZING";
+
 /// A page of sandboxes.
 #[derive(Debug, Deserialize)]
 pub(super) struct Sandboxes {

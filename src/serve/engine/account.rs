@@ -4,16 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::watch;
 
 use super::{EngineError, Record, Result, Sandbox, Settings};
 use crate::model::{IsolationWish, SandboxName, SandboxSpec, Secrets};
 use crate::platforms::local::Local;
+use crate::platforms::pocketenv::did_of_token;
 use crate::platforms::{Act, ForkOptions};
+use crate::serve::auth::account_name;
 
 /// The sandboxes of one token.
 pub struct Account {
     name: String,
+    /// Who its token says that it is.
+    did: Option<String>,
     local: Local,
     isolation: IsolationWish,
     sandboxes: Mutex<BTreeMap<SandboxName, Arc<Sandbox>>>,
@@ -64,7 +69,8 @@ impl Wish {
 
 impl Account {
     /// Finds the sandboxes that are there already.
-    pub(super) fn open(settings: &Settings, name: String) -> Result<Self> {
+    pub(super) fn open(settings: &Settings, token: &SecretString) -> Result<Self> {
+        let name = account_name(token);
         let local = Local::new(&settings.home, &name, &settings.program);
         let news = News::default();
         let mut sandboxes = BTreeMap::new();
@@ -74,6 +80,7 @@ impl Account {
         }
         Ok(Self {
             name,
+            did: did_of_token(token.expose_secret()),
             local,
             isolation: settings.isolation,
             sandboxes: Mutex::new(sandboxes),
@@ -85,6 +92,11 @@ impl Account {
     /// A name that stands for the token and does not tell it.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Who its token says that it is: a Pocketenv token names its user.
+    pub fn did(&self) -> Option<&str> {
+        self.did.as_deref()
     }
 
     fn map(&self) -> MutexGuard<'_, BTreeMap<SandboxName, Arc<Sandbox>>> {

@@ -33,7 +33,7 @@ pub use services::{Defined, Known, service_name};
 
 use passes::Passes;
 
-use super::auth::{account_name, digest};
+use super::auth::digest;
 use crate::model::IsolationWish;
 
 /// Where the engine keeps its sandboxes, and whose they are.
@@ -80,7 +80,7 @@ impl Engine {
     pub fn open(settings: &Settings, address: SocketAddr) -> Result<Self> {
         let mut accounts = BTreeMap::new();
         for token in &settings.tokens {
-            let account = Account::open(settings, account_name(token))?;
+            let account = Account::open(settings, token)?;
             accounts.insert(digest(token), Arc::new(account));
         }
         let passes = Passes::new(settings.pass_lifetime);

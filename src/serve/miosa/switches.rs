@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::serve::switches;
+
 /// The open questions. The default of each is the page's.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -72,14 +74,7 @@ pub enum LogShape {
 impl Switches {
     /// Reads `name` or `name=value`, as `pid-string` or `logs=lines`.
     pub fn read(texts: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Self, String> {
-        let pairs = texts.into_iter().map(|text| {
-            let text = text.as_ref();
-            let (name, value) = text.split_once('=').unwrap_or((text, "true"));
-            let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
-            (name.to_owned(), value)
-        });
-        let all = serde_json::Value::Object(pairs.collect());
-        serde_json::from_value(all).map_err(|error| error.to_string())
+        switches::read(texts)
     }
 }
 

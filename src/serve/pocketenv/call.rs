@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::input::Input;
 use super::problem::{Answer, Problem};
-use super::{OPERATIONS, PREFIX, identity};
+use super::{OPERATIONS, PREFIX, Switches, identity};
 use crate::serve::auth;
 use crate::serve::engine::{Account, Engine, Sandbox};
 
@@ -56,24 +56,28 @@ impl Page {
 /// A request that is fit to be carried out.
 pub(super) struct Call {
     pub engine: Engine,
+    pub switches: Arc<Switches>,
     pub input: Input,
     caller: Option<Arc<Account>>,
     params: HashMap<String, String>,
 }
 
+/// What every request is answered with.
+type Served = (Engine, Arc<Switches>);
+
 /// Answers a request to `/xrpc/…`.
 pub(super) async fn answer(
-    State(engine): State<Engine>,
+    State(served): State<Served>,
     Path(nsid): Path<String>,
     Query(params): Query<HashMap<String, String>>,
     request: Request,
 ) -> Response {
-    let answer = carry_out(engine, &nsid, params, request).await;
+    let answer = carry_out(served, &nsid, params, request).await;
     answer.unwrap_or_else(IntoResponse::into_response)
 }
 
 async fn carry_out(
-    engine: Engine,
+    (engine, switches): Served,
     nsid: &str,
     params: HashMap<String, String>,
     request: Request,
@@ -95,11 +99,12 @@ async fn carry_out(
     let caller = caller(&engine, &parts.headers)?;
     let input = match takes {
         Takes::Query => Input::default(),
-        Takes::Nothing => nothing(&parts.headers, body).await?,
+        Takes::Nothing => nothing(&parts.headers, body, switches.lenient).await?,
         Takes::Input => input(&parts.headers, body).await?,
     };
     run(Call {
         engine,
+        switches,
         input,
         caller,
         params,
@@ -123,9 +128,11 @@ async fn read(body: Body) -> Answer<Bytes> {
     read.map_err(|_| Problem::too_large())
 }
 
-async fn nothing(headers: &HeaderMap, body: Body) -> Answer<Input> {
+async fn nothing(headers: &HeaderMap, body: Body, lenient: bool) -> Answer<Input> {
     let chunked = headers.contains_key(header::TRANSFER_ENCODING);
-    if chunked || !read(body).await?.is_empty() {
+    let body = read(body).await?;
+    let is_none = (!chunked && body.is_empty()) || (lenient && body.trim_ascii() == b"{}");
+    if !is_none {
         let text = "A request body was provided when none was expected";
         return Err(Problem::invalid(text));
     }

@@ -18,6 +18,10 @@ mod sandboxes;
 pub mod seal;
 mod services;
 mod start;
+mod status;
+mod switches;
+
+use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::any;
@@ -27,6 +31,8 @@ use self::call::{Call, Takes};
 use self::problem::Answer;
 use super::engine::Engine;
 use attached::Kind;
+
+pub use self::switches::Switches;
 
 /// What the record of a sandbox is asked for.
 const PROTOCOL: &str = "pocketenv";
@@ -38,10 +44,10 @@ const PREFIX: &str = "io.pocketenv.";
 type Run = fn(Call) -> BoxFuture<'static, Answer>;
 
 /// Every route of the protocol.
-pub(super) fn router(engine: Engine) -> Router {
+pub(super) fn router(engine: Engine, switches: Switches) -> Router {
     Router::new()
         .route("/xrpc/{nsid}", any(call::answer))
-        .with_state(engine)
+        .with_state((engine, Arc::new(switches)))
 }
 
 /// A row of the table: name, what the request carries, what it does.

@@ -27,6 +27,12 @@ pub(super) struct Note {
     pub backups: Vec<Backup>,
     /// The secrets that processes are started with, still sealed: those of the last start.
     pub in_effect: BTreeMap<String, String>,
+    /// How often it is still to be told as `INITIALIZING`.
+    pub initializing: u32,
+    /// Whether it stays `INITIALIZING`.
+    pub stuck: bool,
+    /// How many starts of services are still to be answered and not done.
+    pub silent_starts: u32,
 }
 
 /// A port that is exposed, or is to be at the next start.

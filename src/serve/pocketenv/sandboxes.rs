@@ -8,9 +8,10 @@ use super::call::{Call, Keys, find, told};
 use super::input::Input;
 use super::note::{CLOUDFLARE, Note};
 use super::problem::{Answer, Problem};
+use super::status::{self, RUNNING, STOPPED};
 use super::{catalogue, identity, start};
 use crate::model::SandboxSpec;
-use crate::serve::engine::{Account, Engine, Program, Sandbox, Wish};
+use crate::serve::engine::{Account, Engine, Program, Result, Sandbox, Wish};
 
 /// Who runs sandboxes.
 const PROVIDERS: [&str; 10] = [
@@ -38,14 +39,10 @@ fn size(provider: &str) -> [u32; 3] {
 }
 
 /// What lists show of a sandbox.
-fn item(account: &Account, sandbox: &Sandbox) -> Map<String, Value> {
+fn item(account: &Account, sandbox: &Sandbox) -> Result<Map<String, Value>> {
     let (record, note) = (sandbox.record(), Note::of(sandbox));
     let [vcpus, memory, disk] = size(note.provider());
-    let status = if sandbox.is_up() {
-        "RUNNING"
-    } else {
-        "STOPPED"
-    };
+    let status = status::tell(sandbox)?;
     let mut item = Map::new();
     let fields = [
         ("id", json!(identity::sandbox_id(sandbox))),
@@ -71,24 +68,24 @@ fn item(account: &Account, sandbox: &Sandbox) -> Map<String, Value> {
     if let Some(time) = note.started_at {
         item.insert("startedAt".to_owned(), json!(identity::shown(time)));
     }
-    item
+    Ok(item)
 }
 
 /// What is shown of one sandbox.
-fn object(account: &Account, sandbox: &Sandbox) -> Value {
+fn object(account: &Account, sandbox: &Sandbox) -> Result<Value> {
     let (record, note) = (sandbox.record(), Note::of(sandbox));
-    let mut object = item(account, sandbox);
+    let mut object = item(account, sandbox)?;
     let topics = (!record.labels.is_empty()).then_some(record.labels);
     object.insert("topics".to_owned(), json!(topics));
     object.insert("repo".to_owned(), json!(note.repo));
     object.insert("owner".to_owned(), person(account));
-    object.into()
+    Ok(object.into())
 }
 
 /// An account as a person.
 fn person(account: &Account) -> Value {
     let did = identity::did(account);
-    let id = format!("rec_{}", &did["did:plc:".len()..][..20]);
+    let id = identity::person_id(account);
     let time = "2026-01-01T00:00:00.000Z";
     json!({
         "id": id,
@@ -106,6 +103,7 @@ pub(super) async fn profile(call: Call) -> Answer {
         Some(actor) => actor_called(&call.engine, actor),
         None => Some(call.user()?.clone()),
     };
+    let account = account.filter(|_| !call.switches.empty_profile);
     told(account.map_or(json!({}), |account| person(&account)))
 }
 
@@ -128,12 +126,14 @@ pub(super) async fn of_actor(call: Call) -> Answer {
         return told(json!({ "sandboxes": [], "total": 0 }));
     };
     let mut all = account.sandboxes();
-    all.retain(|sandbox| running.is_none_or(|running| sandbox.is_up() == running));
+    let wanted = running.map(|running| if running { RUNNING } else { STOPPED });
+    all.retain(|sandbox| wanted.is_none_or(|wanted| status::status(sandbox) == wanted));
     // The newest first.
     all.reverse();
     let total = all.len();
     let shown = page.of(all).into_iter();
-    let shown: Vec<_> = shown.map(|sandbox| item(&account, &sandbox)).collect();
+    let shown = shown.map(|sandbox| item(&account, &sandbox));
+    let shown = shown.collect::<Result<Vec<_>>>()?;
     told(json!({ "sandboxes": shown, "total": total }))
 }
 
@@ -145,7 +145,7 @@ pub(super) async fn show(call: Call) -> Answer {
         .filter_map(|account| Some((account, find(account, text, Keys::IdOrNameOrUri)?)))
         .next();
     if let Some((account, sandbox)) = found {
-        return told(json!({ "sandbox": object(account, &sandbox) }));
+        return told(json!({ "sandbox": object(account, &sandbox)? }));
     }
     told(match catalogue::base(text) {
         Some(base) => json!({ "sandbox": catalogue::entry(base) }),
@@ -200,6 +200,11 @@ pub(super) async fn create(call: Call) -> Answer {
                 note.base = Some(base.to_owned());
                 note.provider = Some(provider.clone());
                 note.repo = repo;
+                if provider != CLOUDFLARE {
+                    note.initializing = call.switches.initializing;
+                    note.stuck = call.switches.stuck;
+                }
+                note.silent_starts = call.switches.silent_starts;
             });
             wish.spec = SandboxSpec::default();
             let made = account.create(wish).await;
@@ -248,7 +253,7 @@ pub(super) async fn remove(call: Call) -> Answer {
 pub(super) async fn exec(call: Call) -> Answer {
     let sandbox = call.own_by_id()?;
     let command = call.input.needed_text("command")?;
-    if !sandbox.is_up() {
+    if status::status(&sandbox) != RUNNING {
         return Err(Problem::refused());
     }
     let program = Program {
