@@ -79,6 +79,7 @@ pub struct ServeArgs {
     /// `lenient` takes `{}` for no body. `empty-profile`: nobody's profile can be told. `initializing=N`: a
     /// new sandbox of another provider than cloudflare is told as INITIALIZING N times; `stuck`: it stays so.
     /// `silent-starts=N`: so many starts of services in a new sandbox are answered with 200 and not done.
+    /// `rate=N`: so many requests are answered in 30 seconds, and the rest with 429.
     #[arg(
         long = "pocketenv",
         value_name = "SWITCH[=VALUE]",

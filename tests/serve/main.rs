@@ -10,6 +10,7 @@ mod iris_list;
 mod miosa;
 mod pocketenv;
 mod pocketenv_switches;
+mod pocketenv_transport;
 mod preview;
 mod rig;
 mod services;

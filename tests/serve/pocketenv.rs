@@ -8,28 +8,28 @@ use crate::rig::{BOB, Rig, in_time, told};
 
 const SLEEP: &str = "exec sleep 1000";
 
-fn path(operation: &str) -> String {
+pub fn path(operation: &str) -> String {
     format!("/xrpc/io.pocketenv.{operation}")
 }
 
-async fn get(rig: &Rig, operation: &str) -> (u16, Value) {
+pub async fn get(rig: &Rig, operation: &str) -> (u16, Value) {
     rig.ask("GET", &path(operation), Value::Null).await
 }
 
 /// Posts; `null` is no body.
-async fn post(rig: &Rig, operation: &str, body: Value) -> (u16, Value) {
+pub async fn post(rig: &Rig, operation: &str, body: Value) -> (u16, Value) {
     rig.ask("POST", &path(operation), body).await
 }
 
 /// Posts a body and expects success.
-async fn done(rig: &Rig, operation: &str, body: Value) -> Value {
+pub async fn done(rig: &Rig, operation: &str, body: Value) -> Value {
     let (status, answer) = post(rig, operation, body).await;
     assert_eq!(status, 200, "{operation}: {answer}");
     answer
 }
 
 /// A server with one sandbox, and the sandbox's id.
-async fn boxed() -> (Rig, String) {
+pub async fn boxed() -> (Rig, String) {
     let rig = Rig::new().await;
     let made = done(&rig, "sandbox.createSandbox", json!({ "base": "openclaw" })).await;
     let id = made["id"].as_str().unwrap().to_owned();
@@ -76,7 +76,7 @@ async fn run(rig: &Rig, id: &str, command: &str) -> String {
 }
 
 /// The caller's sandboxes.
-async fn own(rig: &Rig) -> Value {
+pub async fn own(rig: &Rig) -> Value {
     let (_, profile) = get(rig, "actor.getProfile").await;
     let did = profile["did"].as_str().unwrap();
     get(rig, &format!("actor.getActorSandboxes?did={did}"))
@@ -162,8 +162,14 @@ async fn bodies_are_where_they_belong() {
         told(post(&rig, &start, json!({ "repo": null })).await),
         (400, json!("Input/repo must be a string"))
     );
-    let large = json!({ "repo": "x".repeat(200 << 10) });
-    assert_eq!(post(&rig, &start, large).await.0, 413);
+    // An object of just so many bytes is taken, and not one more.
+    let sized = |bytes: usize| json!({ "more": "x".repeat(bytes - r#"{"more":""}"#.len()) });
+    assert_eq!(post(&rig, &start, sized(100 << 10)).await.0, 200);
+    let refused = json!({
+        "error": "PayloadTooLargeError", "message": "request entity too large",
+    });
+    let large = sized((100 << 10) + 1);
+    assert_eq!(post(&rig, &start, large).await, (413, refused));
 }
 
 #[tokio::test]

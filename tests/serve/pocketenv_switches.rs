@@ -2,6 +2,7 @@
 
 use gabion::serve::faults::Plan;
 use gabion::serve::pocketenv::Switches;
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::rig::{Rig, told};
@@ -127,7 +128,7 @@ async fn an_operation_fails_by_its_name() {
     };
     let create = || async {
         let path = "/xrpc/io.pocketenv.sandbox.createSandbox";
-        let request = rig.request("POST".parse().unwrap(), path);
+        let request = rig.request(Method::POST, path);
         let request = request.json(&json!({ "base": "openclaw" }));
         request.send().await.unwrap()
     };
@@ -143,4 +144,22 @@ async fn an_operation_fails_by_its_name() {
         profile["did"].as_str().unwrap()
     );
     assert_eq!(ask(&rig, "GET", &list, Value::Null).await.1["total"], 1);
+}
+
+#[tokio::test]
+async fn whoever_asks_too_often_is_told_to_wait() {
+    let rig = switched(&["rate=2"]).await;
+    let path = "/xrpc/io.pocketenv.sandbox.getSandbox?id=nope";
+    let show = || async { rig.request(Method::GET, path).send().await.unwrap() };
+    for left in ["1", "0"] {
+        let answer = show().await;
+        assert_eq!(answer.headers()["x-ratelimit-limit"], "2");
+        assert_eq!(answer.headers()["x-ratelimit-remaining"], left);
+        assert_eq!(told(answer).await, (200, json!({})));
+    }
+    let answer = show().await;
+    assert_eq!(answer.headers()["x-ratelimit-remaining"], "0");
+    assert_eq!(answer.headers()["retry-after"], "30");
+    let body = json!({ "error": "Too many requests, please try again later." });
+    assert_eq!(told(answer).await, (429, body));
 }

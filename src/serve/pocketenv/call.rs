@@ -7,14 +7,15 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, Request, State};
-use axum::http::{HeaderMap, Method, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::input::Input;
 use super::problem::{Answer, Problem};
-use super::{OPERATIONS, PREFIX, Switches, identity};
+use super::rate::{Counted, Rate};
+use super::{ABSENT, OPERATIONS, PREFIX, Switches, identity};
 use crate::serve::auth;
 use crate::serve::engine::{Account, Engine, Sandbox};
 
@@ -62,8 +63,13 @@ pub(super) struct Call {
     params: HashMap<String, String>,
 }
 
-/// What every request is answered with.
-type Served = (Engine, Arc<Switches>);
+/// What every request is answered with. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Served {
+    pub engine: Engine,
+    pub switches: Arc<Switches>,
+    pub rate: Arc<Rate>,
+}
 
 /// Answers a request to `/xrpc/…`.
 pub(super) async fn answer(
@@ -72,17 +78,33 @@ pub(super) async fn answer(
     Query(params): Query<HashMap<String, String>>,
     request: Request,
 ) -> Response {
-    let answer = carry_out(served, &nsid, params, request).await;
-    answer.unwrap_or_else(IntoResponse::into_response)
+    let counted = served.rate.count();
+    let mut answer = match counted.within {
+        true => {
+            let answer = carry_out(served, &nsid, params, request).await;
+            answer.unwrap_or_else(IntoResponse::into_response)
+        }
+        false => Counted::refused(),
+    };
+    counted.tell(&mut answer);
+    answer
 }
 
 async fn carry_out(
-    (engine, switches): Served,
+    served: Served,
     nsid: &str,
     params: HashMap<String, String>,
     request: Request,
 ) -> Answer {
+    let Served {
+        engine, switches, ..
+    } = served;
     let name = nsid.strip_prefix(PREFIX).unwrap_or_default();
+    if ABSENT.contains(&name) {
+        let page =
+            format!("<!DOCTYPE html>\n<title>Error</title>\n<pre>Cannot find {name}</pre>\n");
+        return Ok((StatusCode::NOT_FOUND, Html(page)).into_response());
+    }
     let mut operations = OPERATIONS.iter();
     let found = operations.find(|(operation, ..)| *operation == name);
     let (_, takes, run) = found.ok_or_else(Problem::no_operation)?;

@@ -14,6 +14,7 @@ mod note;
 mod ports;
 mod preferences;
 mod problem;
+mod rate;
 mod sandboxes;
 pub mod seal;
 mod services;
@@ -27,7 +28,7 @@ use axum::Router;
 use axum::routing::any;
 use futures_util::future::BoxFuture;
 
-use self::call::{Call, Takes};
+use self::call::{Call, Served, Takes};
 use self::problem::Answer;
 use super::engine::Engine;
 use attached::Kind;
@@ -47,7 +48,11 @@ type Run = fn(Call) -> BoxFuture<'static, Answer>;
 pub(super) fn router(engine: Engine, switches: Switches) -> Router {
     Router::new()
         .route("/xrpc/{nsid}", any(call::answer))
-        .with_state((engine, Arc::new(switches)))
+        .with_state(Served {
+            engine,
+            rate: Arc::new(rate::Rate::new(switches.rate)),
+            switches: Arc::new(switches),
+        })
 }
 
 /// A row of the table: name, what the request carries, what it does.
@@ -56,6 +61,13 @@ macro_rules! operations {
         &[$(($name, Takes::$takes, |call| Box::pin($run(call)))),*]
     };
 }
+
+/// What is documented and has no handler: protocol page pocketenv, §8.
+const ABSENT: [&str; 3] = [
+    "sandbox.updateSandboxSettings",
+    "sandbox.getTailscaleToken",
+    "sandbox.putTailscaleToken",
+];
 
 /// The operation index: protocol page pocketenv, §3.
 #[rustfmt::skip]

@@ -27,6 +27,9 @@ const PROVIDERS: [&str; 10] = [
     "runloop",
 ];
 
+/// The one that ordinary users cannot have.
+const RESTRICTED: &str = "blaxel";
+
 /// How long a topic may be, in characters.
 pub(super) const LONGEST_TOPIC: usize = 50;
 
@@ -184,6 +187,9 @@ pub(super) async fn create(call: Call) -> Answer {
     input.flag("keepAlive")?;
     let mut answer = echoed(input)?;
     let account = call.caller().ok_or_else(Problem::no_challenge)?;
+    if provider == RESTRICTED {
+        return Err(Problem::forbidden(RESTRICTED));
+    }
     let base = catalogue::base(&wanted)
         .filter(|base| provider == CLOUDFLARE || *base == catalogue::BASES[0])
         .ok_or_else(|| Problem::provider("Failed to create sandbox"))?;

@@ -16,6 +16,8 @@ pub struct Switches {
     pub initializing: u32,
     /// New sandboxes of other providers stay `INITIALIZING`.
     pub stuck: bool,
+    /// So many requests are answered in 30 seconds; without it, all are.
+    pub rate: Option<u64>,
     /// So many starts of services in a new sandbox are answered with 200, and leave them `STOPPED`.
     pub silent_starts: u32,
 }
