@@ -158,9 +158,15 @@ pub(super) async fn define(sandbox: &Sandbox, name: &ServiceName, spec: ServiceS
 /// Starts a service, and does not mind what becomes of it.
 pub(super) async fn launch(sandbox: &Sandbox, name: &ServiceName) -> Result<()> {
     if Note::of(sandbox).silent_starts > 0 {
-        return Note::change(sandbox, |note| {
-            note.silent_starts = note.silent_starts.saturating_sub(1);
-        });
+        // Several may be started at once.
+        let is_silent = Note::change(sandbox, |note| {
+            let left = note.silent_starts.checked_sub(1);
+            note.silent_starts = left.unwrap_or_default();
+            left.is_some()
+        })?;
+        if is_silent {
+            return Ok(());
+        }
     }
     let secrets = secrets(sandbox);
     let started = sandbox
