@@ -16,7 +16,7 @@ use crate::apply::StackLock;
 use crate::model::{HumanDuration, IsolationWish};
 use crate::serve::auth::account_name;
 use crate::serve::faults::{Plan, Rule};
-use crate::serve::{Faults, Server, Settings, Switches, switches};
+use crate::serve::{Faults, Server, Settings, Switches, miosa, pocketenv};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -78,7 +78,12 @@ pub struct ServeArgs {
         help_heading = "For testing"
     )]
     miosa: Vec<String>,
-    /// What Pocketenv servers do now and then, as lenient or initializing=3; repeatable
+    /// How else the Pocketenv platform behaves, as lenient or initializing=3; repeatable
+    ///
+    /// `lenient` takes `{}` for no body. `empty-profile`: nobody's profile can be told. `initializing=N`: a
+    /// new sandbox of another provider than cloudflare is told as INITIALIZING N times; `stuck`: it stays so.
+    /// `silent-starts=N`: so many starts of services in a new sandbox are answered with 200 and not done.
+    /// `rate=N`: so many requests are answered in 30 seconds, and the rest with 429.
     #[arg(
         long = "pocketenv",
         value_name = "SWITCH[=VALUE]",
@@ -125,10 +130,11 @@ pub async fn run(context: &Context, args: ServeArgs) -> Result<ExitCode> {
             hint: Some("listen on 127.0.0.1, or say --insecure".to_owned()),
         });
     }
-    let wrong = |flag| move |message| Error::usage(format!("{flag}: {message}"));
+    let wrong =
+        |option: &'static str| move |message: String| Error::usage(format!("{option}: {message}"));
     let switches = Switches {
-        miosa: switches::read(&args.miosa).map_err(wrong("--miosa"))?,
-        pocketenv: switches::read(&args.pocketenv).map_err(wrong("--pocketenv"))?,
+        miosa: miosa::Switches::read(&args.miosa).map_err(wrong("--miosa"))?,
+        pocketenv: pocketenv::Switches::read(&args.pocketenv).map_err(wrong("--pocketenv"))?,
     };
     let _locks = lock(context, &args.tokens).await?;
     let mut settings = Settings::new(context.home()?, std::env::current_exe()?, args.tokens);

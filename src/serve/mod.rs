@@ -25,7 +25,7 @@ pub mod miosa;
 pub mod pocketenv;
 pub mod preview;
 mod sprites;
-pub mod switches;
+mod switches;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -48,8 +48,8 @@ fn protocols(engine: &Engine, switches: Switches) -> Router {
 }
 
 impl Server {
-    /// Takes the address (port 0 is one that is free) and opens the accounts. `switches` decide what the pages of
-    /// protocols leave open.
+    /// Takes the address (port 0 is one that is free) and opens the accounts. `switches` decide what the
+    /// pages of protocols leave open.
     pub async fn bind(
         address: SocketAddr,
         settings: &Settings,

@@ -12,6 +12,7 @@ mod logged;
 mod miosa;
 mod named;
 mod pocketenv;
+mod pocketenv_switches;
 mod projects;
 mod references;
 mod secrecy;

@@ -3,8 +3,8 @@
 use std::io::{BufRead, BufReader};
 
 use gabion::serve::Faults;
-use gabion::serve::Switches;
 use gabion::serve::faults::Plan;
+use gabion::serve::miosa::Switches;
 use serde_json::{Value, json};
 
 use crate::common::{Project, Run, eventually, free_port};
@@ -12,6 +12,10 @@ use crate::projects::{elsewhere, flat, no_changes, no_changes_elsewhere, on};
 use crate::served::Served;
 
 const PATH: &str = "/api/v1/sandboxes";
+
+fn served(switches: &[&str]) -> Served {
+    Served::new(Faults::default(), Switches::read(switches).unwrap())
+}
 
 /// A task, a service with a port behind it, and one with a secret behind that.
 fn project(served: &Served) -> Project {
@@ -57,7 +61,7 @@ fn pids(project: &Project) -> [u64; 2] {
 
 #[test]
 fn an_edit_restarts_one_service_and_what_was_broken_by_hand_is_healed() {
-    let served = Served::start();
+    let served = served(&[]);
     let project = project(&served);
     project.ok(&["apply", "--yes"]);
     no_changes(&project);
@@ -113,7 +117,7 @@ fn an_edit_restarts_one_service_and_what_was_broken_by_hand_is_healed() {
 
 #[test]
 fn another_machine_knows_all_from_the_platform() {
-    let served = Served::start();
+    let served = served(&[]);
     let project = project(&served);
     project.ok(&["apply", "--yes"]);
     let before = served.faults.requests().len();
@@ -128,7 +132,7 @@ fn another_machine_knows_all_from_the_platform() {
 
 #[test]
 fn a_sandbox_that_was_paused_or_stopped_is_brought_up_with_what_ran_in_it() {
-    let served = Served::miosa(&["unresumable=2", "unready=2"]);
+    let served = served(&["unresumable=2", "unready=2"]);
     let project = project(&served);
     project.ok(&["apply", "--yes"]);
     let [db, api] = pids(&project);
@@ -145,7 +149,7 @@ fn a_sandbox_that_was_paused_or_stopped_is_brought_up_with_what_ran_in_it() {
 
 #[test]
 fn what_ignores_a_stop_is_awaited_until_it_is_killed() {
-    let served = Served::start();
+    let served = served(&[]);
     let project = project(&served);
     project.edit("exec sleep 1000", "trap '' TERM; while :; do sleep 1; done");
     project.ok(&["apply", "--yes"]);
@@ -158,7 +162,7 @@ fn what_ignores_a_stop_is_awaited_until_it_is_killed() {
 
 #[test]
 fn a_signal_and_a_line_of_input_reach_a_service() {
-    let served = Served::miosa(&["stdin"]);
+    let served = served(&["stdin"]);
     let project = project(&served);
     project.edit("kind: miosa", "kind: miosa, stdin: true");
     project.edit(
@@ -210,7 +214,7 @@ fn nothing_is_made_twice_whatever_becomes_of_an_answer() {
 
 /// Applies, plans, edits and destroys where the page leaves something open.
 fn converges(switches: &[&str]) {
-    let served = Served::miosa(switches);
+    let served = served(switches);
     let project = project(&served);
     project.ok(&["apply", "--yes"]);
     no_changes(&project);
@@ -270,7 +274,7 @@ switches! {
 
 #[test]
 fn what_is_paused_goes_on_where_it_was_and_an_apply_resumes_it() {
-    let served = Served::start();
+    let served = served(&[]);
     let project = project(&served);
     project.ok(&["apply", "--yes"]);
     let before = pids(&project);
@@ -288,7 +292,7 @@ fn what_is_paused_goes_on_where_it_was_and_an_apply_resumes_it() {
 
 #[test]
 fn a_snapshot_is_restored_and_forked() {
-    let served = Served::start();
+    let served = served(&[]);
     let project = project(&served);
     let write = |text: &str| {
         let line = format!("echo {text} >state.txt");
@@ -321,7 +325,7 @@ fn a_snapshot_is_restored_and_forked() {
 
 #[test]
 fn a_fork_runs_what_its_source_runs() {
-    let served = Served::start();
+    let served = served(&[]);
     let services = "  web:
     services:
       after: { command: 'echo after; exec sleep 1000', needs: [first] }
@@ -351,7 +355,7 @@ fn a_fork_runs_what_its_source_runs() {
 
 #[test]
 fn a_restore_that_makes_another_sandbox_is_told_with_its_id() {
-    let served = Served::miosa(&["restore-elsewhere"]);
+    let served = served(&["restore-elsewhere"]);
     let project = project(&served);
     project.ok(&["apply", "--yes"]);
     let before = pids(&project);
@@ -377,7 +381,7 @@ fn a_restore_that_makes_another_sandbox_is_told_with_its_id() {
 
 #[test]
 fn a_command_reads_what_gabion_is_given() {
-    let served = Served::start();
+    let served = served(&[]);
     let project = project(&served);
     project.ok(&["apply", "--yes"]);
     // No text, and nothing that a shell may take for itself.
@@ -411,7 +415,7 @@ fn a_command_reads_what_gabion_is_given() {
 
 #[test]
 fn a_log_is_followed_from_where_it_is() {
-    let served = Served::start();
+    let served = served(&[]);
     let project = project(&served);
     project.edit(
         "exec sleep 1000",

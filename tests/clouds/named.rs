@@ -1,7 +1,8 @@
 //! Miosa where the entry says `services: named`: services are the platform's own, by their names.
 
+use gabion::serve::Faults;
 use gabion::serve::faults::Plan;
-use gabion::serve::{Faults, Switches};
+use gabion::serve::miosa::Switches;
 use serde_json::{Value, json};
 
 use crate::common::{Project, eventually, free_port};
@@ -9,6 +10,10 @@ use crate::projects::{flat, no_changes, no_changes_elsewhere, on};
 use crate::served::Served;
 
 const PATH: &str = "/api/v1/sandboxes";
+
+fn served(switches: &[&str]) -> Served {
+    Served::new(Faults::default(), Switches::read(switches).unwrap())
+}
 
 /// A task, a service with a port behind it, and one with a secret behind that. Either writes down each of its
 /// starts.
@@ -83,7 +88,7 @@ fn starts(project: &Project) -> [usize; 3] {
 
 /// Applies, edits, breaks and destroys where the page leaves something open.
 fn converges(kind: &str, switches: &[&str]) {
-    let served = Served::miosa(switches);
+    let served = served(switches);
     let project = project(&served, kind);
     project.ok(&["apply", "--yes"]);
     no_changes(&project);
@@ -142,7 +147,7 @@ switches! {
 
 #[test]
 fn what_needs_a_process_stays_one_and_what_is_not_ours_is_left_alone() {
-    let served = Served::miosa(&["stdin"]);
+    let served = served(&["stdin"]);
     let project = on(
         &served,
         "miosa, services: named, stdin: true",
@@ -193,7 +198,7 @@ fn what_needs_a_process_stays_one_and_what_is_not_ours_is_left_alone() {
 
 #[test]
 fn what_was_made_anew_by_hand_is_made_as_it_was() {
-    let served = Served::start();
+    let served = served(&[]);
     let project = project(&served, NAMED);
     project.ok(&["apply", "--yes"]);
     act(&served, "DELETE", "/services/db", Value::Null);
@@ -209,7 +214,7 @@ fn what_was_made_anew_by_hand_is_made_as_it_was() {
 #[test]
 fn what_a_restore_brings_back_is_made_as_it_is_to_be_now() {
     for switches in [&[][..], &["short-services"]] {
-        let served = Served::miosa(switches);
+        let served = served(switches);
         let project = on(
             &served,
             NAMED,
@@ -242,7 +247,7 @@ fn what_a_restore_brings_back_is_made_as_it_is_to_be_now() {
 
 #[test]
 fn services_become_named_ones_and_processes_again() {
-    let served = Served::start();
+    let served = served(&[]);
     let project = project(&served, "miosa");
     project.ok(&["apply", "--yes"]);
     assert!(names(&served).is_empty());
@@ -260,7 +265,7 @@ fn services_become_named_ones_and_processes_again() {
 
 #[test]
 fn a_log_is_followed_and_a_fork_and_a_restore_bring_services_with_them() {
-    let served = Served::start();
+    let served = served(&[]);
     let project = on(
         &served,
         NAMED,
@@ -335,7 +340,7 @@ fn nothing_is_made_twice_whatever_becomes_of_an_answer() {
 
 #[test]
 fn a_setting_that_is_none_is_refused() {
-    let served = Served::start();
+    let served = served(&[]);
     let project = project(&served, "miosa, services: both");
     let refused = project.run(&["plan"]);
     assert_ne!(refused.code(), Some(0), "{refused}");

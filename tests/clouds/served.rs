@@ -8,7 +8,7 @@ use gabion::platforms::Act;
 use gabion::platforms::cloud::http::tls;
 use gabion::platforms::local::Local;
 use gabion::serve::faults::Logged;
-use gabion::serve::{Faults, Server, Settings, Switches, switches};
+use gabion::serve::{Faults, Server, Settings, Switches};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,10 @@ const EXE: &str = env!("CARGO_BIN_EXE_gabion");
 
 /// The token of the account. It must not be seen anywhere.
 pub const TOKEN: &str = "msk_u_planted-token-7d1f";
+
+/// The token of an account that is told by its payload, as Pocketenv makes them.
+pub const NAMING: &str =
+    "eyJhbGciOiJIUzI1NiJ9.eyJkaWQiOiJkaWQ6cGxjOnBsYW50ZWRwbGFudGVkcGxhbnRlZDEyIn0.c2lnbmVk";
 
 /// The token of somebody else's account.
 pub const OTHER: &str = "msk_u_another-token-51c8";
@@ -36,29 +40,9 @@ impl Served {
         Self::new(Faults::default(), Switches::default())
     }
 
-    /// One that decides so what the page of Miosa leaves open.
-    pub fn miosa(words: &[&str]) -> Self {
-        let miosa = switches::read(words).expect("switches");
-        let switches = Switches {
-            miosa,
-            ..Switches::default()
-        };
-        Self::new(Faults::default(), switches)
-    }
-
-    /// One that does to clients of Pocketenv what real servers do now and then.
-    pub fn pocketenv(words: &[&str]) -> Self {
-        let pocketenv = switches::read(words).expect("switches");
-        let switches = Switches {
-            pocketenv,
-            ..Switches::default()
-        };
-        Self::new(Faults::default(), switches)
-    }
-
-    pub fn new(faults: Faults, switches: Switches) -> Self {
+    pub fn new(faults: Faults, switches: impl Into<Switches>) -> Self {
         let home = tempfile::tempdir().expect("a temporary folder");
-        Self::serve(home, Arc::new(faults), switches)
+        Self::serve(home, Arc::new(faults), switches.into())
     }
 
     /// The same server at another address.
@@ -70,7 +54,7 @@ impl Served {
     }
 
     fn serve(home: TempDir, faults: Arc<Faults>, switches: Switches) -> Self {
-        let tokens = vec![TOKEN.into(), OTHER.into()];
+        let tokens = vec![TOKEN.into(), NAMING.into(), OTHER.into()];
         let settings = Settings::new(home.path().to_owned(), EXE.into(), tokens);
         let end = CancellationToken::new();
         let set = switches.clone();

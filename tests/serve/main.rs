@@ -9,6 +9,8 @@ mod iris;
 mod iris_list;
 mod miosa;
 mod pocketenv;
+mod pocketenv_switches;
+mod pocketenv_transport;
 mod preview;
 mod rig;
 mod services;

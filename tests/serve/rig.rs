@@ -21,6 +21,9 @@ pub const BOB: &str = "org/bob/secret-of-bob";
 /// What any wait in a test may take on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
 
+/// As long as passes are valid usually.
+const USUAL_LIFETIME: Duration = Duration::from_secs(3600);
+
 pub struct Rig {
     pub url: String,
     pub faults: Arc<Faults>,
@@ -28,38 +31,32 @@ pub struct Rig {
     /// Of the next server.
     pub pass_lifetime: Duration,
     home: PathBuf,
+    switches: Switches,
     end: CancellationToken,
     _temp: Option<tempfile::TempDir>,
 }
 
 impl Rig {
     pub async fn new() -> Self {
+        Self::switched(Switches::default()).await
+    }
+
+    /// One that decides what the pages of protocols leave open.
+    pub async fn switched(switches: impl Into<Switches>) -> Self {
         let temp = tempfile::tempdir().unwrap();
-        let mut rig = Self::at(temp.path()).await;
+        let mut rig = Self::with(temp.path(), USUAL_LIFETIME, switches.into()).await;
         rig._temp = Some(temp);
         rig
     }
 
     /// With the sandboxes that are there.
-    pub async fn at(home: &Path) -> Self {
-        Self::with(home, Duration::from_secs(3600), Switches::default()).await
-    }
-
-    /// With these decisions about what protocols leave open.
-    pub async fn switched(switches: Switches) -> Self {
-        let temp = tempfile::tempdir().unwrap();
-        let mut rig = Self::with(temp.path(), Duration::from_secs(3600), switches).await;
-        rig._temp = Some(temp);
-        rig
-    }
-
     async fn with(home: &Path, pass_lifetime: Duration, switches: Switches) -> Self {
         let tokens = vec![ALICE.into(), BOB.into()];
         let mut settings = Settings::new(home.to_owned(), EXE.into(), tokens);
         settings.pass_lifetime = pass_lifetime;
         let faults = Arc::new(Faults::default());
         let address = "127.0.0.1:0".parse().unwrap();
-        let server = Server::bind(address, &settings, faults.clone(), switches)
+        let server = Server::bind(address, &settings, faults.clone(), switches.clone())
             .await
             .unwrap();
         let url = server.engine().base_url();
@@ -73,6 +70,7 @@ impl Rig {
             http: http.build().unwrap(),
             pass_lifetime,
             home: home.to_owned(),
+            switches,
             end,
             _temp: None,
         }
@@ -81,7 +79,7 @@ impl Rig {
     /// Ends the server and starts another one over the same sandboxes.
     pub async fn restart(&mut self) {
         self.end.cancel();
-        let next = Self::with(&self.home, self.pass_lifetime, Switches::default()).await;
+        let next = Self::with(&self.home, self.pass_lifetime, self.switches.clone()).await;
         self.url.clone_from(&next.url);
         self.faults = next.faults.clone();
         self.end = next.end.clone();

@@ -35,6 +35,7 @@ use std::time::Duration;
 use tokio::sync::OnceCell;
 
 pub use capabilities::capabilities;
+pub(crate) use observe::did_of_token;
 
 use api::Api;
 use seal::Seal;
@@ -120,7 +121,7 @@ impl Pocketenv {
         let own = endpoint
             .token
             .as_ref()
-            .and_then(|token| observe::did_of_token(token.expose_secret()));
+            .and_then(|token| did_of_token(token.expose_secret()));
         let named = settings.text("storage_url", STORAGE.url_vars).is_some();
         let elsewhere = settings.text("url", SOURCES.url_vars).is_some();
         // The token of another server is not for the hosted one's storage.

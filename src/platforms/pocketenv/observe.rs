@@ -22,7 +22,7 @@ use crate::platforms::cloud::mark::SandboxMark;
 use crate::platforms::{PlatformError, Result};
 
 /// The user that a token was made for: the claim `did` of its payload.
-pub(super) fn did_of_token(token: &str) -> Option<String> {
+pub(crate) fn did_of_token(token: &str) -> Option<String> {
     let payload = token.split('.').nth(1)?;
     let claims = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
     let claims: Value = serde_json::from_slice(&claims).ok()?;

@@ -140,13 +140,14 @@ impl Inner {
         let mut pause = PAUSES[0];
         while self.has_status(id, INITIALIZING).await?.is_some() {
             if began.elapsed() >= self.ready_timeout {
-                let time = show_duration(self.ready_timeout);
+                let (provider, time) = (&self.provider, show_duration(self.ready_timeout));
                 let text = format!(
-                    "it is still being made after {time}, by `{}`",
-                    self.provider
+                    "`{provider}` has not brought the sandbox up: it is made and marked as this \
+                     stack's, but still `{INITIALIZING}` after {time}"
                 );
-                return Err(PlatformError::new(text)
-                    .hint("another apply goes on waiting; if it never comes up, remove it"));
+                return Err(PlatformError::new(text).hint(
+                    "apply again to wait for it; what stays so has failed, and can be destroyed",
+                ));
             }
             sleep(pause).await;
             pause = (pause * 2).min(PAUSES[1]);

@@ -14,6 +14,8 @@ use crate::platforms::{Act, ForkOptions};
 /// The sandboxes of one token.
 pub struct Account {
     name: String,
+    /// Who its token says that it is.
+    did: Option<String>,
     local: Local,
     isolation: IsolationWish,
     sandboxes: Mutex<BTreeMap<SandboxName, Arc<Sandbox>>>,
@@ -64,7 +66,7 @@ impl Wish {
 
 impl Account {
     /// Finds the sandboxes that are there already.
-    pub(super) fn open(settings: &Settings, name: String) -> Result<Self> {
+    pub(super) fn open(settings: &Settings, name: String, did: Option<String>) -> Result<Self> {
         let local = Local::new(&settings.home, &name, &settings.program);
         let news = News::default();
         let mut sandboxes = BTreeMap::new();
@@ -74,6 +76,7 @@ impl Account {
         }
         Ok(Self {
             name,
+            did,
             local,
             isolation: settings.isolation,
             sandboxes: Mutex::new(sandboxes),
@@ -85,6 +88,11 @@ impl Account {
     /// A name that stands for the token and does not tell it.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Who its token says that it is: a Pocketenv token names its user.
+    pub fn did(&self) -> Option<&str> {
+        self.did.as_deref()
     }
 
     fn map(&self) -> MutexGuard<'_, BTreeMap<SandboxName, Arc<Sandbox>>> {

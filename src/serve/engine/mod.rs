@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 pub use account::{Account, Wish};
 pub use error::{EngineError, Kind, Result};
@@ -35,6 +35,7 @@ use passes::Passes;
 
 use super::auth::{account_name, digest};
 use crate::model::IsolationWish;
+use crate::platforms::pocketenv::did_of_token;
 
 /// Where the engine keeps its sandboxes, and whose they are.
 #[derive(Debug)]
@@ -85,10 +86,14 @@ impl Engine {
     pub fn open(settings: &Settings, address: SocketAddr) -> Result<Self> {
         let mut accounts = BTreeMap::new();
         for token in &settings.tokens {
-            let account = Account::open(settings, account_name(token))?;
+            let account = Account::open(
+                settings,
+                account_name(token),
+                did_of_token(token.expose_secret()),
+            )?;
             accounts.insert(digest(token), Arc::new(account));
         }
-        let unclaimed = Account::open(settings, UNCLAIMED.to_owned())?;
+        let unclaimed = Account::open(settings, UNCLAIMED.to_owned(), None)?;
         for sandbox in unclaimed.sandboxes() {
             let Some(owner) = sandbox.record().claimed_by else {
                 continue;

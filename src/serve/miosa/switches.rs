@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::serve::switches;
+
 /// The open questions. The default of each is the page's.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -69,22 +71,28 @@ pub enum LogShape {
     Text,
 }
 
+impl Switches {
+    /// Reads `name` or `name=value`, as `pid-string` or `logs=lines`.
+    pub fn read(texts: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Self, String> {
+        switches::read(texts)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serve::switches::read;
 
     #[test]
     fn switches_are_read_from_words() {
-        let told = read::<Switches>(["bare", "logs=lines", "command-bytes=20", "stdin=false"]);
+        let read = Switches::read(["bare", "logs=lines", "command-bytes=20", "stdin=false"]);
         let wanted = Switches {
             bare: true,
             logs: LogShape::Lines,
             command_bytes: Some(20),
             ..Switches::default()
         };
-        assert_eq!(told, Ok(wanted));
-        assert!(read::<Switches>(["bore"]).is_err_and(|error| error.contains("bore")));
-        assert!(read::<Switches>(["unready=many"]).is_err());
+        assert_eq!(read, Ok(wanted));
+        assert!(Switches::read(["bore"]).is_err_and(|error| error.contains("bore")));
+        assert!(Switches::read(["unready=many"]).is_err());
     }
 }

@@ -7,15 +7,16 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, Request, State};
-use axum::http::{HeaderMap, Method, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::input::Input;
 use super::problem::{Answer, Problem};
+use super::rate::{Counted, Rate};
 use super::storage::Storage;
-use super::{OPERATIONS, PREFIX, Switches, identity};
+use super::{ABSENT, OPERATIONS, PREFIX, Switches, identity};
 use crate::serve::auth;
 use crate::serve::engine::{Account, Engine, Sandbox};
 
@@ -54,14 +55,6 @@ impl Page {
     }
 }
 
-/// What every request is answered with.
-#[derive(Clone)]
-pub(super) struct Place {
-    pub engine: Engine,
-    pub switches: Arc<Switches>,
-    pub storage: Arc<Storage>,
-}
-
 /// A request that is fit to be carried out.
 pub(super) struct Call {
     pub engine: Engine,
@@ -74,24 +67,52 @@ pub(super) struct Call {
     params: HashMap<String, String>,
 }
 
+/// What every request is answered with. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Served {
+    pub engine: Engine,
+    pub switches: Arc<Switches>,
+    pub rate: Arc<Rate>,
+    pub storage: Arc<Storage>,
+}
+
 /// Answers a request to `/xrpc/…`.
 pub(super) async fn answer(
-    State(place): State<Place>,
+    State(served): State<Served>,
     Path(nsid): Path<String>,
     Query(params): Query<HashMap<String, String>>,
     request: Request,
 ) -> Response {
-    let answer = carry_out(place, &nsid, params, request).await;
-    answer.unwrap_or_else(IntoResponse::into_response)
+    let counted = served.rate.count();
+    let mut answer = match counted.within {
+        true => {
+            let answer = carry_out(served, &nsid, params, request).await;
+            answer.unwrap_or_else(IntoResponse::into_response)
+        }
+        false => Counted::refused(),
+    };
+    counted.tell(&mut answer);
+    answer
 }
 
 async fn carry_out(
-    place: Place,
+    served: Served,
     nsid: &str,
     params: HashMap<String, String>,
     request: Request,
 ) -> Answer {
+    let Served {
+        engine,
+        switches,
+        storage,
+        ..
+    } = served;
     let name = nsid.strip_prefix(PREFIX).unwrap_or_default();
+    if ABSENT.contains(&name) {
+        let page =
+            format!("<!DOCTYPE html>\n<title>Error</title>\n<pre>Cannot find {name}</pre>\n");
+        return Ok((StatusCode::NOT_FOUND, Html(page)).into_response());
+    }
     let mut operations = OPERATIONS.iter();
     let found = operations.find(|(operation, ..)| *operation == name);
     let (_, takes, run) = found.ok_or_else(Problem::no_operation)?;
@@ -105,11 +126,6 @@ async fn carry_out(
         let text = format!("Incorrect HTTP method ({method}) expected {expected}");
         return Err(Problem::invalid(text));
     }
-    let Place {
-        engine,
-        switches,
-        storage,
-    } = place;
     let caller = caller(&engine, &parts.headers)?;
     let challenge = parts.headers.get("x-challenge");
     let input = match takes {
@@ -148,8 +164,8 @@ async fn read(body: Body) -> Answer<Bytes> {
 async fn nothing(headers: &HeaderMap, body: Body, lenient: bool) -> Answer<Input> {
     let chunked = headers.contains_key(header::TRANSFER_ENCODING);
     let body = read(body).await?;
-    let allowed = lenient && body.as_ref() == b"{}";
-    if chunked || !(body.is_empty() || allowed) {
+    let is_none = (!chunked && body.is_empty()) || (lenient && body.trim_ascii() == b"{}");
+    if !is_none {
         let text = "A request body was provided when none was expected";
         return Err(Problem::invalid(text));
     }

@@ -31,9 +31,15 @@ pub(super) fn new_id(prefix: &str) -> String {
     format!("{prefix}_{signs}")
 }
 
-/// Who an account is.
+/// Who an account is: what its token says, if that is one of the platform's.
 pub(super) fn did(account: &Account) -> String {
-    format!("did:plc:{}", signs(account.name(), BASE32, 24))
+    let usual = || format!("did:plc:{}", signs(account.name(), BASE32, 24));
+    account.did().map_or_else(usual, str::to_owned)
+}
+
+/// The id of an account as a person.
+pub(super) fn person_id(account: &Account) -> String {
+    format!("rec_{}", signs(account.name(), BASE32, 20))
 }
 
 /// What an account is called.

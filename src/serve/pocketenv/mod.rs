@@ -15,10 +15,12 @@ mod note;
 mod ports;
 mod preferences;
 mod problem;
+mod rate;
 mod sandboxes;
 pub mod seal;
 mod services;
 mod start;
+mod status;
 mod storage;
 mod switches;
 
@@ -29,12 +31,13 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{any, get, post};
 use futures_util::future::BoxFuture;
 
-use self::call::{Call, Place, Takes};
+use self::call::{Call, Served, Takes};
 use self::problem::Answer;
-pub use self::switches::Switches;
 use super::engine::Engine;
 use attached::Kind;
 use keys::Key;
+
+pub use self::switches::Switches;
 
 /// What the record of a sandbox is asked for.
 const PROTOCOL: &str = "pocketenv";
@@ -52,8 +55,9 @@ pub(super) fn router(engine: Engine, switches: Switches) -> Router {
         .route("/cp", post(storage::put))
         .layer(DefaultBodyLimit::max(storage::LARGEST))
         .route("/cp/{uuid}", get(storage::take))
-        .with_state(Place {
+        .with_state(Served {
             engine,
+            rate: Arc::new(rate::Rate::new(switches.rate)),
             switches: Arc::new(switches),
             storage: Arc::default(),
         })
@@ -65,6 +69,13 @@ macro_rules! operations {
         &[$(($name, Takes::$takes, |call| Box::pin($run(call)))),*]
     };
 }
+
+/// What is documented and has no handler: protocol page pocketenv, §8.
+const ABSENT: [&str; 3] = [
+    "sandbox.updateSandboxSettings",
+    "sandbox.getTailscaleToken",
+    "sandbox.putTailscaleToken",
+];
 
 /// The operation index: protocol page pocketenv, §3.
 #[rustfmt::skip]

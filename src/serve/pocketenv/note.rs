@@ -27,12 +27,14 @@ pub(super) struct Note {
     pub backups: Vec<Backup>,
     pub ssh_key: Option<StoredKey>,
     pub tailscale_key: Option<StoredKey>,
-    /// So often it is still told as `INITIALIZING`.
-    pub initializing: u32,
-    /// So many starts of services still do nothing.
-    pub idle_starts: u32,
     /// The secrets that processes are started with, still sealed: those of the last start.
     pub in_effect: BTreeMap<String, String>,
+    /// How often it is still to be told as `INITIALIZING`.
+    pub initializing: u32,
+    /// Whether it stays `INITIALIZING`.
+    pub stuck: bool,
+    /// How many starts of services are still to be answered and not done.
+    pub silent_starts: u32,
 }
 
 /// A port that is exposed, or is to be at the next start.
@@ -105,19 +107,6 @@ impl Note {
         let told = change(&mut note);
         record.set_extra(PROTOCOL, &note);
         told
-    }
-
-    /// Counts one of `count` down, and says whether there was one left.
-    pub fn take_one(sandbox: &Sandbox, count: fn(&mut Self) -> &mut u32) -> Result<bool> {
-        if *count(&mut Self::of(sandbox)) == 0 {
-            return Ok(false);
-        }
-        Self::change(sandbox, |note| {
-            let left = count(note);
-            let had = *left > 0;
-            *left = left.saturating_sub(1);
-            had
-        })
     }
 
     pub fn provider(&self) -> &str {

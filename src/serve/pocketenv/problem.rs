@@ -91,6 +91,12 @@ impl Problem {
         Self::invalid("Request failed with status code 400")
     }
 
+    /// The provider is not for ordinary users.
+    pub fn forbidden(provider: &str) -> Self {
+        let text = format!("Provider {provider} is not available");
+        Self::new(StatusCode::FORBIDDEN, "SandboxProviderError", text)
+    }
+
     /// The provider fails to make or remove a sandbox.
     pub fn provider(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_GATEWAY, "SandboxProviderError", message)

@@ -8,9 +8,10 @@ use super::call::{Call, Keys, find, told};
 use super::input::Input;
 use super::note::{CLOUDFLARE, Note};
 use super::problem::{Answer, Problem};
+use super::status::{self, RUNNING, STOPPED};
 use super::{catalogue, identity, start};
 use crate::model::SandboxSpec;
-use crate::serve::engine::{Account, Engine, Program, Sandbox, Wish};
+use crate::serve::engine::{Account, Engine, Program, Result, Sandbox, Wish};
 
 /// Who runs sandboxes.
 const PROVIDERS: [&str; 10] = [
@@ -26,6 +27,9 @@ const PROVIDERS: [&str; 10] = [
     "runloop",
 ];
 
+/// The one that ordinary users cannot have.
+const RESTRICTED: &str = "blaxel";
+
 /// How long a topic may be, in characters.
 pub(super) const LONGEST_TOPIC: usize = 50;
 
@@ -38,14 +42,10 @@ fn size(provider: &str) -> [u32; 3] {
 }
 
 /// What lists show of a sandbox; without an owner it has no public record.
-fn item(owner: Option<&Account>, sandbox: &Sandbox) -> Answer<Map<String, Value>> {
+fn item(owner: Option<&Account>, sandbox: &Sandbox) -> Result<Map<String, Value>> {
     let (record, note) = (sandbox.record(), Note::of(sandbox));
     let [vcpus, memory, disk] = size(note.provider());
-    let status = match sandbox.is_up() {
-        true if Note::take_one(sandbox, |note| &mut note.initializing)? => "INITIALIZING",
-        true => "RUNNING",
-        false => "STOPPED",
-    };
+    let status = status::tell(sandbox)?;
     let mut item = Map::new();
     let fields = [
         ("id", json!(identity::sandbox_id(sandbox))),
@@ -78,7 +78,7 @@ fn item(owner: Option<&Account>, sandbox: &Sandbox) -> Answer<Map<String, Value>
 }
 
 /// What is shown of one sandbox.
-fn object(owner: Option<&Account>, sandbox: &Sandbox) -> Answer<Value> {
+fn object(owner: Option<&Account>, sandbox: &Sandbox) -> Result<Value> {
     let (record, note) = (sandbox.record(), Note::of(sandbox));
     let mut object = item(owner, sandbox)?;
     let topics = (!record.labels.is_empty()).then_some(record.labels);
@@ -93,7 +93,7 @@ fn object(owner: Option<&Account>, sandbox: &Sandbox) -> Answer<Value> {
 /// An account as a person.
 fn person(account: &Account) -> Value {
     let did = identity::did(account);
-    let id = format!("rec_{}", &did["did:plc:".len()..][..20]);
+    let id = identity::person_id(account);
     let time = "2026-01-01T00:00:00.000Z";
     json!({
         "id": id,
@@ -108,10 +108,10 @@ fn person(account: &Account) -> Value {
 
 pub(super) async fn profile(call: Call) -> Answer {
     let account = match call.param("did") {
-        _ if call.switches.no_profile => None,
         Some(actor) => actor_called(&call.engine, actor),
         None => Some(call.user()?.clone()),
     };
+    let account = account.filter(|_| !call.switches.empty_profile);
     told(account.map_or(json!({}), |account| person(&account)))
 }
 
@@ -134,14 +134,14 @@ pub(super) async fn of_actor(call: Call) -> Answer {
         return told(json!({ "sandboxes": [], "total": 0 }));
     };
     let mut all = account.sandboxes();
-    all.retain(|sandbox| running.is_none_or(|running| sandbox.is_up() == running));
+    let wanted = running.map(|running| if running { RUNNING } else { STOPPED });
+    all.retain(|sandbox| wanted.is_none_or(|wanted| status::status(sandbox) == wanted));
     // The newest first.
     all.reverse();
     let total = all.len();
     let shown = page.of(all).into_iter();
-    let shown: Vec<_> = shown
-        .map(|sandbox| item(Some(&account), &sandbox))
-        .collect::<Answer<_>>()?;
+    let shown = shown.map(|sandbox| item(Some(&account), &sandbox));
+    let shown = shown.collect::<Result<Vec<_>>>()?;
     told(json!({ "sandboxes": shown, "total": total }))
 }
 
@@ -200,6 +200,9 @@ pub(super) async fn create(call: Call) -> Answer {
         None if call.challenged => call.engine.unclaimed(),
         None => return Err(Problem::no_challenge()),
     };
+    if provider == RESTRICTED {
+        return Err(Problem::forbidden(RESTRICTED));
+    }
     let base = catalogue::base(&wanted)
         .filter(|base| provider == CLOUDFLARE || *base == catalogue::BASES[0])
         .ok_or_else(|| Problem::provider("Failed to create sandbox"))?;
@@ -218,10 +221,11 @@ pub(super) async fn create(call: Call) -> Answer {
                 note.base = Some(base.to_owned());
                 note.provider = Some(provider.clone());
                 note.repo = repo;
-                note.idle_starts = call.switches.idle_starts;
                 if provider != CLOUDFLARE {
                     note.initializing = call.switches.initializing;
+                    note.stuck = call.switches.stuck;
                 }
+                note.silent_starts = call.switches.silent_starts;
             });
             wish.spec = SandboxSpec::default();
             let made = account.create(wish).await;
@@ -295,7 +299,7 @@ pub(super) async fn remove(call: Call) -> Answer {
 pub(super) async fn exec(call: Call) -> Answer {
     let sandbox = call.own_by_id()?;
     let command = call.input.needed_text("command")?;
-    if !sandbox.is_up() {
+    if status::status(&sandbox) != RUNNING {
         return Err(Problem::refused());
     }
     let program = Program {

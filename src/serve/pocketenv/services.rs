@@ -10,6 +10,7 @@ use super::call::{Call, Keys, done, told};
 use super::input::Input;
 use super::note::{CLOUDFLARE, Note, Port, ServiceRow};
 use super::problem::{Answer, Problem};
+use super::status::{RUNNING, status};
 use super::{PROTOCOL, identity, ports, start};
 use crate::model::{Program, RestartPolicy, ServiceName, ServiceSpec};
 use crate::serve::engine::{Known, Sandbox};
@@ -198,6 +199,8 @@ pub(super) async fn add(call: Call) -> Answer {
     start::define(&sandbox, name, spec).await?;
     if !running {
         sandbox.stop().await?;
+    }
+    if status(&sandbox) != RUNNING {
         return done();
     }
     if !has_services(&sandbox) {

@@ -11,8 +11,9 @@ use serde_json::json;
 use super::call::{Call, told};
 use super::note::Note;
 use super::ports;
-use super::problem::Answer;
+use super::problem::{Answer, Problem};
 use super::seal;
+use super::status::{INITIALIZING, status};
 use crate::model::{Secrets, ServiceAddress, ServiceName, ServiceSpec, digest};
 use crate::serve::engine::{Engine, Program, Result, Sandbox};
 use crate::supervisor::Until;
@@ -21,12 +22,19 @@ pub(super) async fn start(call: Call) -> Answer {
     let repo = call.input.text("repo")?;
     call.input.flag("keepAlive")?;
     let sandbox = call.own_by_id()?;
+    if Note::of(&sandbox).stuck {
+        return Err(Problem::refused());
+    }
     bring_up(&call.engine, &sandbox, repo).await?;
+    Note::change(&sandbox, |note| note.initializing = 0)?;
     told(json!({}))
 }
 
 pub(super) async fn stop(call: Call) -> Answer {
     let sandbox = call.own_by_id()?;
+    if status(&sandbox) == INITIALIZING {
+        return Err(Problem::refused());
+    }
     let _defining = sandbox.defining().await;
     if sandbox.is_up() {
         // So that none of them comes back by itself at the next start.
@@ -149,8 +157,16 @@ pub(super) async fn define(sandbox: &Sandbox, name: &ServiceName, spec: ServiceS
 
 /// Starts a service, and does not mind what becomes of it.
 pub(super) async fn launch(sandbox: &Sandbox, name: &ServiceName) -> Result<()> {
-    if Note::take_one(sandbox, |note| &mut note.idle_starts)? {
-        return Ok(());
+    if Note::of(sandbox).silent_starts > 0 {
+        // Several may be started at once.
+        let is_silent = Note::change(sandbox, |note| {
+            let left = note.silent_starts.checked_sub(1);
+            note.silent_starts = left.unwrap_or_default();
+            left.is_some()
+        })?;
+        if is_silent {
+            return Ok(());
+        }
     }
     let secrets = secrets(sandbox);
     let started = sandbox

@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, header};
 use axum::response::IntoResponse;
 use serde_json::json;
 
-use super::call::{self, Call, Place, done, told};
+use super::call::{self, Call, Served, done, told};
 use super::identity;
 use super::problem::{Answer, Problem};
 use crate::serve::engine::{Account, Program, Sandbox};
@@ -59,23 +59,23 @@ impl Storage {
     }
 }
 
-fn user(place: &Place, headers: &HeaderMap) -> Answer<Arc<Account>> {
-    call::caller(&place.engine, headers)?.ok_or_else(Problem::anonymous)
+fn user(served: &Served, headers: &HeaderMap) -> Answer<Arc<Account>> {
+    call::caller(&served.engine, headers)?.ok_or_else(Problem::anonymous)
 }
 
 /// `POST /cp`: an archive comes in, as the field `file`.
 pub(super) async fn put(
-    State(place): State<Place>,
+    State(served): State<Served>,
     headers: HeaderMap,
     mut form: Multipart,
 ) -> Answer {
-    let account = user(&place, &headers)?;
+    let account = user(&served, &headers)?;
     let wrong =
         |error: axum::extract::multipart::MultipartError| Problem::invalid(error.body_text());
     while let Some(field) = form.next_field().await.map_err(wrong)? {
         if field.name() == Some("file") {
             let archive = field.bytes().await.map_err(wrong)?;
-            return told(json!({ "uuid": place.storage.put(&account, archive) }));
+            return told(json!({ "uuid": served.storage.put(&account, archive) }));
         }
     }
     Err(Problem::invalid("There is no field \"file\""))
@@ -83,12 +83,12 @@ pub(super) async fn put(
 
 /// `GET /cp/{uuid}`: an archive goes out.
 pub(super) async fn take(
-    State(place): State<Place>,
+    State(served): State<Served>,
     headers: HeaderMap,
     Path(uuid): Path<String>,
 ) -> Answer {
-    let account = user(&place, &headers)?;
-    let archive = place.storage.take(&account, &uuid);
+    let account = user(&served, &headers)?;
+    let archive = served.storage.take(&account, &uuid);
     let archive = archive.ok_or_else(|| Problem::not_found("File"))?;
     Ok(([(header::CONTENT_TYPE, "application/gzip")], archive).into_response())
 }

@@ -18,8 +18,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use gabion::serve::Faults;
-use gabion::serve::Switches;
 use gabion::serve::faults::{Fault, Plan, Rule};
+use gabion::serve::miosa::Switches;
 
 use self::retries::Writes;
 use self::stage::{Stage, Step};
