@@ -23,7 +23,11 @@ fn old_words_do_not_count(kind: &str) {
     let said = flat(&failed);
     assert!(said.contains("not ready after 2.0 s"), "{failed}");
     assert!(said.contains("no line with `listening`"), "{failed}");
-    project.edit("echo silent;", "echo listening again;");
+    // Nor when there is no process whose own they could be.
+    project.edit("echo silent;", "sleep 0.3; exit 3;");
+    let failed = project.run(&["apply", "--yes"]);
+    assert_eq!(failed.code(), Some(1), "{failed}");
+    project.edit("sleep 0.3; exit 3;", "echo listening again;");
     project.ok(&["apply", "--yes"]);
 }
 

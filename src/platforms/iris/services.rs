@@ -375,7 +375,12 @@ impl Inside for Started<'_> {
     }
 
     async fn has_said(&self, text: &str) -> Result<bool> {
-        let since = self.look().await?.started_at;
+        let service = self.look().await?;
+        if service.status != "running" {
+            // All there is are the words of processes that have ended.
+            return Ok(false);
+        }
+        let since = service.started_at;
         let lines = self.tail(10_000).await?;
         // A log goes on from one process of the service to the next.
         let mut own = lines.iter().filter(|line| Some(line.at) >= since);
