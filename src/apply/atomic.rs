@@ -23,6 +23,11 @@ pub enum AtomicError {
     /// A sandbox that could not be read.
     #[error("sandbox `{0}` cannot be read, so it could not be brought back")]
     Unknown(SandboxName),
+    /// One whose platform keeps files in them, and definitions elsewhere.
+    #[error(
+        "checkpoints of `{0}` do not hold how its services are defined there, so they could not be brought back"
+    )]
+    WithoutDefinitions(SandboxName),
     /// A checkpoint could not be made.
     #[error("no checkpoint of `{sandbox}` can be made: {error}")]
     Checkpoint {
@@ -90,6 +95,12 @@ impl SafePoint {
                 None => point.created.push((*name).clone()),
                 Some(Listing::Known(sandbox)) => drop(there.insert((*name).clone(), sandbox)),
                 Some(Listing::Unknown { .. }) => return Err(AtomicError::Unknown((*name).clone())),
+            }
+        }
+        for sandbox in there.keys() {
+            let platform = platforms.of(sandbox);
+            if platform.is_ok_and(|it| !it.checkpoints_hold_definitions()) {
+                return Err(AtomicError::WithoutDefinitions(sandbox.clone()));
             }
         }
         for (sandbox, it) in in_order_of_needs(there) {

@@ -71,6 +71,12 @@ pub trait Observe: Send + Sync {
         Err(self.without_checkpoints())
     }
 
+    /// Whether a checkpoint holds all that says how services are defined, so that a restore brings them back as they
+    /// were.
+    fn checkpoints_hold_definitions(&self) -> bool {
+        true
+    }
+
     /// What exists there, whoever it belongs to.
     async fn inventory(&self, _query: &InventoryQuery) -> Result<Vec<InventoryEntry>> {
         Err(self.cannot("list what exists there"))

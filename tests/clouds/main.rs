@@ -1,6 +1,7 @@
 //! The clouds: what their clients share, and each of them against real servers.
 
 mod acts;
+mod atomic;
 #[path = "../common/mod.rs"]
 mod common;
 mod example;

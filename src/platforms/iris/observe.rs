@@ -175,6 +175,11 @@ impl Observe for Iris {
         super::capabilities()
     }
 
+    /// What gabion notes about services is kept beside.
+    fn checkpoints_hold_definitions(&self) -> bool {
+        false
+    }
+
     async fn observe(&self) -> Result<BTreeMap<SandboxName, Listing>> {
         let looked = self.look().await?;
         let listings = looked.into_iter().map(async |(name, read)| {

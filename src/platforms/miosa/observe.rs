@@ -205,6 +205,11 @@ impl Observe for Miosa {
         super::capabilities()
     }
 
+    /// What gabion notes about services is kept beside.
+    fn checkpoints_hold_definitions(&self) -> bool {
+        false
+    }
+
     async fn observe(&self) -> Result<BTreeMap<SandboxName, Listing>> {
         let owned = self.owned().await?;
         let listings = owned

@@ -34,6 +34,11 @@ impl Observe for Pocketenv {
         false
     }
 
+    /// They are of one folder.
+    fn checkpoints_hold_definitions(&self) -> bool {
+        false
+    }
+
     async fn logs(
         &self,
         service: &ServiceAddress,
