@@ -184,7 +184,7 @@ enum Command {
     Send(send::SendArgs),
     /// Send a signal to a running service
     Signal(send::SignalArgs),
-    /// Copy files in and out of sandboxes
+    /// Copy files and folders in and out of sandboxes
     Cp(cp::CpArgs),
     /// Make a port of a sandbox reachable from outside
     Expose(ports::ExposeArgs),
