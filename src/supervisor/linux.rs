@@ -6,9 +6,14 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use nix::unistd::{Gid, User};
 use rustix::process::{PidfdFlags, Signal};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -331,6 +336,25 @@ pub(super) fn open_in_root(
         }
     }
     Err(Errno::AGAIN)
+}
+
+/// Waits by a timer of the kernel, which is exact to some microseconds. The runtime's own has whole
+/// milliseconds.
+pub(super) async fn sleep(length: Duration) -> io::Result<()> {
+    let timer = timerfd_create(
+        TimerfdClockId::Monotonic,
+        TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
+    )?;
+    let once = Itimerspec {
+        it_interval: Timespec::default(),
+        // Nothing at all would never end.
+        it_value: Timespec::try_from(length.max(Duration::from_nanos(1)))
+            .map_err(|_| io::ErrorKind::InvalidInput)?,
+    };
+    timerfd_settime(&timer, TimerfdTimerFlags::empty(), &once)?;
+    // SAFETY: the wrapper owns the descriptor and gives it to nobody.
+    let timer = unsafe { AsyncFd::register_with_interest(timer, Interest::READABLE) }?;
+    timer.readable().await.map(drop)
 }
 
 /// Becomes readable when the process ends.

@@ -18,6 +18,12 @@ pub(super) fn boot_id() -> io::Result<String> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
+/// Waits; exact to a millisecond.
+pub(super) async fn sleep(length: std::time::Duration) -> io::Result<()> {
+    tokio::time::sleep(length).await;
+    Ok(())
+}
+
 /// Kills one process at once; whether that was allowed.
 pub(super) fn kill_process(pid: u32) -> bool {
     let pid = number(pid);

@@ -9,6 +9,7 @@ mod exec;
 mod http;
 mod miss;
 mod notify;
+mod pause;
 mod tcp;
 mod tls;
 
@@ -30,6 +31,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use self::miss::{Answers, Miss};
 use self::notify::Note;
+use self::pause::Pause;
 use super::live::Inside;
 use crate::model::{Health, HumanDuration, Probe, Secrets, show_duration};
 
@@ -170,10 +172,9 @@ impl Task {
     async fn become_ready(&mut self) -> bool {
         let limit = self.health.time_to_ready();
         let left = limit.saturating_sub(self.lived_before);
-        let part = match &self.health.probe {
-            // Takes a process each time.
-            Probe::Exec { .. } => 10,
-            _ => 25,
+        let pause = match &self.health.probe {
+            Probe::Exec { .. } => Pause::PROCESS,
+            _ => Pause::CONNECTION,
         };
         // What to say at the end: the last real answer, if there was one.
         let mut last = None;
@@ -186,7 +187,8 @@ impl Task {
                     self.report(Report::Waiting(text)).await;
                 }
                 last = Some(miss);
-                sleep(delay(self.lived(), limit, part)).await;
+                let lived = self.lived();
+                pause.wait(lived, limit.saturating_sub(lived)).await;
             }
         };
         if timeout(left, probing).await.is_ok() {
@@ -368,13 +370,6 @@ async fn until(due: Option<Instant>) {
     }
 }
 
-/// The time until the next probe: a part of the time since the start, so that a fast service is
-/// seen fast and a slow one is not bothered.
-fn delay(elapsed: Duration, limit: Duration, part: u32) -> Duration {
-    let delay = (elapsed / part).clamp(Duration::from_millis(1), Duration::from_millis(100));
-    delay.min(limit.saturating_sub(elapsed))
-}
-
 /// Whole seconds without a decimal: `30 s`.
 pub(super) fn show_limit(limit: Duration) -> String {
     let text = show_duration(limit);
@@ -388,17 +383,6 @@ pub(super) fn show_limit(limit: Duration) -> String {
 mod tests {
     use super::*;
     use crate::supervisor::container::Engine;
-
-    #[test]
-    fn the_delay_is_a_part_within_bounds() {
-        let limit = Duration::from_secs(30);
-        for (elapsed, expected) in [(0, 1), (5, 1), (50, 5), (500, 50), (20_000, 100)] {
-            let elapsed = Duration::from_millis(elapsed);
-            assert_eq!(delay(elapsed, limit, 10), Duration::from_millis(expected));
-        }
-        let nearly = limit - Duration::from_micros(10);
-        assert_eq!(delay(nearly, limit, 10), Duration::from_micros(10));
-    }
 
     #[test]
     fn limits_are_shown_without_needless_decimals() {
