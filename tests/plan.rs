@@ -281,6 +281,38 @@ fn volumes_that_come_move_and_go() {
     insta::assert_snapshot!(transcript(&plan(&desired(stack), &as_wanted(&old))));
 }
 
+#[test]
+fn files_that_come_change_and_go() {
+    let mut stack = shop();
+    let set = |data: &mut Value, files: &[(&str, &str)]| {
+        let named = |path: &str| format!("{path} of data");
+        let names = files.iter().map(|(path, _)| (*path, named(path)));
+        let digests = files.iter().map(|(path, digest)| (named(path), *digest));
+        data["files"] = names
+            .collect::<BTreeMap<_, _>>()
+            .into_iter()
+            .collect::<Value>();
+        data["secrets"] = digests
+            .collect::<BTreeMap<_, _>>()
+            .into_iter()
+            .collect::<Value>();
+    };
+    let before = [
+        ("/etc/app.conf", "d1"),
+        ("/etc/old", "d2"),
+        ("/etc/same", "d3"),
+    ];
+    set(&mut stack["data"], &before);
+    let old = desired(stack.clone());
+    let after = [
+        ("/etc/app.conf", "d4"),
+        ("/etc/new", "d5"),
+        ("/etc/same", "d3"),
+    ];
+    set(&mut stack["data"], &after);
+    insta::assert_snapshot!(transcript(&plan(&desired(stack), &as_wanted(&old))));
+}
+
 /// The steps of a plan that makes `data` have these fields, by address.
 fn steps_for_sandbox_fields(fields: Value) -> Vec<String> {
     let old = desired(shop());
@@ -305,6 +337,7 @@ fn what_a_sandbox_runs_in_needs_a_restart_of_it() {
         json!({ "memory": 1 << 30 }),
         json!({ "vcpus": 2 }),
         json!({ "volumes": { "data": "/var/lib/data" } }),
+        json!({ "files": { "/etc/app.conf": "name" }, "secrets": { "name": "d1" } }),
         json!({ "repo": { "url": "https://example.org/shop.git" } }),
     ] {
         let steps = steps_for_sandbox_fields(fields.clone());
@@ -319,6 +352,7 @@ fn what_is_only_said_of_a_sandbox_changes_in_place() {
     for fields in [
         json!({ "description": "d", "topics": ["t"] }),
         json!({ "keep_alive": "10m" }),
+        json!({ "env": { "A": "${secret.a}" }, "secrets": { "a": "d1" } }),
         json!({ "checkpoint": { "before": ["sync"], "freeze": true } }),
     ] {
         assert_eq!(steps_for_sandbox_fields(fields), ["data:update"]);
@@ -392,10 +426,14 @@ fn problems_are_told() {
     stack["old"] = json!({ "protect": true, "services": { "keep": { "cmd": "keep" } } });
     stack["far"] = json!({ "platform": "cloud", "services": {} });
     stack["made"] = json!({ "memory": 1_u64 << 30, "services": {} });
+    stack["held"] = json!({ "services": { "one": { "cmd": "one" } } });
     let mut observed = as_wanted(&desired(stack.clone()));
     observed
         .fixed
         .insert(sandbox("made"), vec!["disk", "memory"]);
+    observed
+        .taken
+        .insert(sandbox("held"), vec!["/etc/app.conf".to_owned()]);
     let reason = "connection refused".into();
     observed
         .sandboxes
@@ -405,6 +443,8 @@ fn problems_are_told() {
     stack["web"]["services"]["api"]["args"][2] = "3001".into();
     stack["web"]["services"]["worker"]["description"] = "works".into();
     stack["made"]["memory"] = json!(2_u64 << 30);
+    stack["held"]["files"] = json!({ "/etc/app.conf": "/etc/app.conf of held" });
+    stack["held"]["services"]["one"]["args"] = json!(["more"]);
     insta::assert_snapshot!(transcript(&plan(&desired(stack), &observed)));
 }
 
@@ -829,8 +869,8 @@ async fn act(platform: &Memory, address: &Address, step: &Step) -> Result<(), Pl
         Address::Service(service) => (&service.sandbox, Some(service)),
     };
     match (step, service) {
-        (Step::CreateSandbox(spec), _) => platform.create_sandbox(place, spec).await,
-        (Step::UpdateSandbox(spec), _) => platform.update_sandbox(place, spec).await,
+        (Step::CreateSandbox(spec), _) => platform.create_sandbox(place, spec, &secrets).await,
+        (Step::UpdateSandbox(spec), _) => platform.update_sandbox(place, spec, &secrets).await,
         (Step::StartSandbox(spec), _) => platform.start_sandbox(place, spec).await,
         (Step::StopSandbox, _) => platform.stop_sandbox(place).await,
         (Step::DeleteSandbox, _) => platform.delete_sandbox(place).await,

@@ -129,6 +129,7 @@ fn check_unchanged(plan: &Plan, desired: &Desired, observed: &Observed) {
         let sandbox = &desired.sandboxes[&address.sandbox].spec;
         let moved = sandbox.base != place.spec.base
             || sandbox.volumes != place.spec.volumes
+            || (&sandbox.files, &sandbox.secrets) != (&place.spec.files, &place.spec.secrets)
             || sandbox.state == SandboxGoal::Stopped;
         if settled && place.state == SandboxState::Running && !moved {
             let allowed = matches!(&action.cause, Cause::DependencyRestarted { .. });

@@ -186,7 +186,9 @@ async fn bring_back(
     let (platform, sandbox) = (platforms.of(&kept.sandbox)?, &kept.sandbox);
     if kept.changes {
         platform.stop_sandbox(sandbox).await?;
-        platform.update_sandbox(sandbox, &kept.spec).await?;
+        platform
+            .update_sandbox(sandbox, &kept.spec, secrets)
+            .await?;
     }
     match kept.state {
         SandboxState::Running => platform.start_sandbox(sandbox, &kept.spec).await?,

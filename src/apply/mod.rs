@@ -358,7 +358,7 @@ async fn perform(
 ) -> Result<(), PlatformError> {
     let platform = platforms.of(action.address.sandbox())?;
     match &action.address {
-        Address::Sandbox(sandbox) => on_sandbox(platform, sandbox, action).await,
+        Address::Sandbox(sandbox) => on_sandbox(platform, sandbox, action, secrets).await,
         Address::Service(service) => {
             let tools = (secrets, references);
             on_service(platform, service, action, tools, ticket).await
@@ -370,10 +370,11 @@ async fn on_sandbox(
     platform: &dyn Act,
     sandbox: &SandboxName,
     action: &Action,
+    secrets: &Secrets,
 ) -> Result<(), PlatformError> {
     match &action.step {
-        Step::CreateSandbox(spec) => platform.create_sandbox(sandbox, spec).await,
-        Step::UpdateSandbox(spec) => platform.update_sandbox(sandbox, spec).await,
+        Step::CreateSandbox(spec) => platform.create_sandbox(sandbox, spec, secrets).await,
+        Step::UpdateSandbox(spec) => platform.update_sandbox(sandbox, spec, secrets).await,
         Step::StartSandbox(spec) => platform.start_sandbox(sandbox, spec).await,
         Step::StopSandbox => platform.stop_sandbox(sandbox).await,
         Step::DeleteSandbox => platform.delete_sandbox(sandbox).await,

@@ -34,7 +34,8 @@ pub const FILE_HELP: &str = "Examples:
   gabion file unset web /etc/app.conf
 
 The platform writes attached files when it starts the sandbox. `gabion cp`
-copies files into one that runs.";
+copies files into one that runs. What the manifest sets with `files:` is its
+own business: the next apply sets it again. Others are left alone.";
 
 pub const VOLUME_HELP: &str = "Examples:
   gabion volume list web

@@ -61,6 +61,9 @@ struct SandboxRow {
     keep_alive: Option<HumanDuration>,
     #[serde(skip_serializing_if = "Volumes::is_empty")]
     volumes: Volumes,
+    /// The paths of those that the platform writes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    files: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
 }
@@ -155,6 +158,7 @@ fn sandbox_row(name: &SandboxName, desired: &Desired, observed: &Observed) -> Sa
         repo: None,
         keep_alive: None,
         volumes: Volumes::new(),
+        files: Vec::new(),
         message: None,
     };
     if let Some(wanted) = wanted {
@@ -201,6 +205,7 @@ impl SandboxRow {
             .map(|(name, path)| format!("{name}={path}"))
             .collect();
         let volumes = (!volumes.is_empty()).then(|| format!("volumes {}", volumes.join(", ")));
+        let files = (!self.files.is_empty()).then(|| format!("files {}", self.files.join(", ")));
         let parts = [
             isolation,
             self.description.clone(),
@@ -208,6 +213,7 @@ impl SandboxRow {
             repo,
             keep_alive,
             volumes,
+            files,
         ];
         let parts: Vec<_> = parts.into_iter().flatten().collect();
         let about = (!parts.is_empty()).then(|| parts.join("; "))?;
@@ -223,6 +229,7 @@ impl SandboxRow {
         });
         self.keep_alive = spec.keep_alive;
         self.volumes.clone_from(&spec.volumes);
+        self.files = spec.files.keys().cloned().collect();
     }
 }
 

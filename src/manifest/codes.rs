@@ -50,7 +50,7 @@ codes! {
     UNSET_ENV "M024" "unset environment variable" "`${env.X}` names a variable that is not set and gives no default";
     UNKNOWN_VAR "M025" "unknown variable" "`${var.x}` or `--var x=…` names a variable that `vars` does not declare";
     UNKNOWN_SECRET "M026" "unknown secret" "`${secret.x}` names a secret that `secrets` does not declare";
-    SECRET_PLACE "M027" "secret not allowed here" "secrets may be used in `env` values and platform settings only: everything else is visible to others";
+    SECRET_PLACE "M027" "secret not allowed here" "secrets may be used in `env` values, `files` and platform settings only: everything else is visible to others";
     SECRET_MISSING "M028" "no value for secret" "a secret is used, but its variable is not set or its file cannot be read";
     UNKNOWN_PLATFORM "M029" "unknown platform" "the platform is neither declared under `platforms` nor known by itself";
     UNSUPPORTED_FIELD "M030" "not on this platform" "the platform of the sandbox cannot honour the field";

@@ -197,8 +197,20 @@ impl Walk<'_> {
                     }
                 }
                 "env" => self.all(tree, value, Place::Open),
+                "files" => self.files(tree, value),
                 _ => self.all(tree, value, Place::Public),
             }
+        }
+    }
+
+    /// A text may be secret; where one is found is not.
+    fn files(&mut self, tree: &mut Tree<'_>, files: NodeId) {
+        for (_, content) in tree.entries(files).to_vec() {
+            let place = match tree.kind(content) {
+                Kind::Scalar(_) => Place::Open,
+                _ => Place::Public,
+            };
+            self.all(tree, content, place);
         }
     }
 
@@ -421,7 +433,7 @@ impl Walk<'_> {
         let draft = Draft::error(codes::SECRET_PLACE, span, message);
         self.sink.push(
             draft
-                .label("secrets are allowed in `env` values and platform settings")
+                .label("secrets are allowed in `env` values, `files` and platform settings")
                 .help("secrets reach a service through `env`; argv is visible to everyone"),
         );
     }

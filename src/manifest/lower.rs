@@ -107,11 +107,17 @@ struct All<'i, 'm> {
 }
 
 impl Lower<'_, '_> {
-    fn span(&self, at: NodeId) -> Span {
+    pub(super) fn span(&self, at: NodeId) -> Span {
         self.tree.span(at)
     }
 
-    fn error(&mut self, code: &'static codes::Code, at: NodeId, message: String, label: &str) {
+    pub(super) fn error(
+        &mut self,
+        code: &'static codes::Code,
+        at: NodeId,
+        message: String,
+        label: &str,
+    ) {
         let draft = Draft::error(code, self.span(at), message);
         self.sink.push(draft.label(label));
     }
@@ -199,7 +205,7 @@ impl Lower<'_, '_> {
     }
 
     /// Makes a secret's value available. If it cannot be had, that is told only if it matters.
-    fn require(&mut self, name: &str, matters: bool) {
+    pub(super) fn require(&mut self, name: &str, matters: bool) {
         let at = (self.tree, self.sources);
         let sink = matters.then_some(&mut *self.sink);
         self.secrets.require(name, &self.request.env, at, sink);
@@ -293,7 +299,9 @@ impl Lower<'_, '_> {
             .ok()
             .zip(ServiceName::new(home.name()).ok());
         let address = address.map(|(sandbox, service)| ServiceAddress::new(sandbox, service));
-        let (env, secrets) = self.sealed(env, address.as_ref());
+        let (env, mut secrets) = self.sealed(env, address.as_ref());
+        let files = self.files(home, sandbox, address.as_ref());
+        secrets.extend(files.digests);
         let isolation = sandbox.isolation.value.or(all.defaults.isolation.value);
         let isolation = isolation.unwrap_or_default();
         self.names(sandbox.volumes.value.as_ref(), "volume");
@@ -322,6 +330,7 @@ impl Lower<'_, '_> {
             memory,
             disk: sandbox.disk.value.map(|size| size.0),
             volumes,
+            files: files.secrets,
             env,
             secrets,
             workspace: self.workspace(&sandbox.workspace),

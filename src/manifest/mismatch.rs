@@ -149,6 +149,8 @@ fn alias(word: &str) -> Option<&'static str> {
         "port" => "ports",
         "isolate" => "isolation",
         "mounts" | "mount" => "volumes",
+        "configs" | "config_files" => "files",
+        "file" | "source" => "from",
         "mem" | "mem_limit" | "ram" => "memory",
         "pids" | "pids_limit" | "nproc" => "processes",
         "nofile" | "open_files" => "files",

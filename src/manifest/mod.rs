@@ -10,6 +10,7 @@ mod codes;
 mod decode;
 mod diagnostic;
 mod field;
+mod files;
 mod health;
 mod index;
 mod interpolate;

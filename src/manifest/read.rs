@@ -11,6 +11,8 @@ use super::codes::{self, Code};
 pub(super) const MANIFEST_LIMIT: u64 = 16 << 20;
 /// The most bytes that an env file or a secret's file may have.
 pub(super) const SMALL_LIMIT: u64 = 1 << 20;
+/// The most bytes that a file of a sandbox may have: sealed, and in base64, it fits into a request of 100 KiB.
+pub(super) const FILE_LIMIT: u64 = 64 << 10;
 
 /// Why a file could not be read, for a message that begins with the file's name.
 #[derive(Debug)]
@@ -98,8 +100,12 @@ fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>, Unreadable> {
     Ok(bytes)
 }
 
-fn show_size(bytes: u64) -> String {
-    format!("{} MiB", bytes >> 20)
+/// A limit, for people.
+pub(super) fn show_size(bytes: u64) -> String {
+    match bytes >> 20 {
+        0 => format!("{} KiB", bytes >> 10),
+        mebibytes => format!("{mebibytes} MiB"),
+    }
 }
 
 /// Line and column of a byte; the bytes before it are valid UTF-8.

@@ -9,7 +9,7 @@ use super::field::{Either, Field, List};
 use super::secrets::folder;
 use super::tree::{NodeId, Tree};
 use super::types::{CheckpointRule, RepoRule, Sandbox, Size, Text};
-use crate::model::{CheckpointSettings, IsolationWish, Repo, Volumes, is_mount_point};
+use crate::model::{CheckpointSettings, IsolationWish, Repo, Volumes, is_plain_path};
 
 /// The least memory that anything can run in; less is a forgotten unit.
 const LEAST_MEMORY: u64 = 1 << 20;
@@ -150,7 +150,7 @@ impl Parts<'_, '_> {
                 continue;
             };
             let path = written.trim_end_matches('/');
-            if !is_mount_point(path) {
+            if !is_plain_path(path) {
                 let message = format!("no volume can be mounted at `{written}`");
                 let label = "expected an absolute path in the sandbox, such as `/var/lib/data`";
                 self.push(codes::BAD_PATH, at, message, label);

@@ -7,7 +7,7 @@ use secrecy::SecretString;
 
 use super::codes;
 use super::diagnostic::{At, Draft, Sink, Source, Span};
-use super::read::{SMALL_LIMIT, Unreadable, read_text};
+use super::read::{FILE_LIMIT, SMALL_LIMIT, Unreadable, read_text};
 use super::tree::Tree;
 use super::types::{Manifest, SecretSource};
 use crate::model::Secrets;
@@ -122,6 +122,21 @@ impl<'m> SecretStore<'m> {
             (key.clone(), name)
         };
         variables.map(named).collect()
+    }
+
+    /// The content of a file that is to be written in a sandbox; its path, if it cannot be had.
+    pub fn file(
+        &mut self,
+        written: &str,
+        at: Span,
+        sources: &[Source],
+    ) -> Result<SecretString, (PathBuf, Unreadable)> {
+        let path = folder(sources, at).join(written);
+        self.files.push(path.clone());
+        match read_text(&path, FILE_LIMIT) {
+            Ok(text) => Ok(SecretString::from(text)),
+            Err(unreadable) => Err((path, unreadable)),
+        }
     }
 
     /// The path as written; numbered if two manifests in different folders write the same one.

@@ -39,8 +39,8 @@ pub(super) struct Manifest {
     /// Where sandboxes live, by a name of your choice. `local` needs no entry.
     #[schemars(extend("propertyNames" = NAMES))]
     pub platforms: Field<Dict<Platform>>,
-    /// Where secret values come from, by name. Used as `${secret.name}` in `env` values and in
-    /// platform settings; the values never reach a plan, a log, an argument or a file.
+    /// Where secret values come from, by name. Used as `${secret.name}` in `env` values, in
+    /// texts of `files` and in platform settings; the values never reach a plan, a log, an argument or a file.
     #[schemars(extend("propertyNames" = NAMES))]
     pub secrets: Field<Dict<SecretSource>>,
     /// Variables with their defaults, used as `${var.name}` and set with `--var name=value`. A
@@ -112,6 +112,9 @@ pub(super) struct Sandbox {
     /// mounted when it starts, so a change stops and starts it.
     #[schemars(extend("propertyNames" = NAMES))]
     pub volumes: Field<Dict<String>>,
+    /// Files that the platform writes when it starts it, by their absolute paths: a text, or where it is. Contents
+    /// are kept as secrets. A change stops and starts it.
+    pub files: Field<Dict<Either<Text, FileRule>>>,
     /// Environment of everything in it.
     pub env: Field<Dict<Text>>,
     /// The folder that its services run in, relative to the manifest. Default: a private folder.
@@ -200,6 +203,15 @@ pub(super) struct Service {
     pub watch: Field<List<WatchEntry>>,
     /// Leave it out unless one of these profiles is selected.
     pub profiles: Field<List<String>>,
+}
+
+/// The content of a file that is not in the manifest.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["from"]))]
+pub(super) struct FileRule {
+    /// A file of text, relative to the manifest; nothing is put into it. Required.
+    pub from: Field<String>,
 }
 
 /// A git repository in full.

@@ -31,7 +31,7 @@ pub use observed::{
 };
 pub use reference::{Reference, Url};
 pub use sandbox::{
-    CheckpointSettings, IsolationWish, Repo, SandboxGoal, SandboxSpec, Volumes, is_mount_point,
+    CheckpointSettings, IsolationWish, Repo, SandboxGoal, SandboxSpec, Volumes, is_plain_path,
 };
 pub use secrets::{MissingSecret, Secrets, digest};
 pub use service::{Program, Restart, RestartPolicy, ServiceGoal, ServiceKind, ServiceSpec, Stop};

@@ -17,6 +17,8 @@ pub struct Observed {
     pub fixed: BTreeMap<SandboxName, Vec<&'static str>>,
     /// The URLs that the manifest names. One that is not in the map does not exist yet.
     pub urls: BTreeMap<Reference, Url>,
+    /// Paths of files that the manifest wants written, where somebody else has attached one to the sandbox.
+    pub taken: BTreeMap<SandboxName, Vec<String>>,
 }
 
 impl Observed {

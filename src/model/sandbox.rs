@@ -43,10 +43,13 @@ pub struct SandboxSpec {
     /// Disks that outlive what runs in it: the path that each is mounted at, by its name.
     #[serde(default, skip_serializing_if = "Volumes::is_empty")]
     pub volumes: Volumes,
+    /// Files that the platform writes when it starts it: the secret that each one's content is, by its path.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, String>,
     /// Environment of everything in it; already merged into each service's `env`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
-    /// Digest of each secret that `env` uses, by name.
+    /// Digest of each secret that `env` and `files` use, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<String, String>,
     /// The folder its services run in. Absolute. `None`: a private folder that the platform makes.
@@ -96,6 +99,7 @@ impl Default for SandboxSpec {
             memory: None,
             disk: None,
             volumes: Volumes::new(),
+            files: BTreeMap::new(),
             env: BTreeMap::new(),
             secrets: BTreeMap::new(),
             workspace: None,
@@ -127,9 +131,31 @@ impl SandboxSpec {
                 spec.vcpus,
                 spec.memory,
                 spec.volumes.clone(),
+                spec.digests_of_files(),
             )
         };
         running(self) != running(other)
+    }
+
+    /// What stands for the content of each file, by its path; nothing where it is not known.
+    fn digests_of_files(&self) -> BTreeMap<String, Option<String>> {
+        let files = self.files.iter();
+        let digest =
+            |(path, secret): (&String, &String)| (path.clone(), self.secrets.get(secret).cloned());
+        files.map(digest).collect()
+    }
+
+    /// Whether both have a file at this path, of the same content.
+    pub fn has_same_file(&self, other: &Self, path: &str) -> bool {
+        let digest = |spec: &Self| spec.secrets.get(spec.files.get(path)?).cloned();
+        digest(self).is_some_and(|it| digest(other) == Some(it))
+    }
+
+    /// Takes a file out.
+    pub fn remove_file(&mut self, path: &str) {
+        if let Some(secret) = self.files.remove(path) {
+            self.secrets.remove(&secret);
+        }
     }
 
     /// Those of `fields`, by their names in a manifest, that differ from `other`.
@@ -144,8 +170,9 @@ impl SandboxSpec {
 /// The paths that volumes are mounted at, by their names.
 pub type Volumes = BTreeMap<String, String>;
 
-/// Whether a volume can be mounted at a path: it is absolute, below `/`, and written in one way only.
-pub fn is_mount_point(path: &str) -> bool {
+/// Whether a path can be that of a volume or a file in a sandbox: it is absolute, below `/`, and written in one way
+/// only.
+pub fn is_plain_path(path: &str) -> bool {
     let part = |part: &str| !matches!(part, "" | "." | "..") && !part.contains(char::is_control);
     let parts = path.strip_prefix('/').map(|rest| rest.split('/'));
     parts.is_some_and(|mut parts| parts.all(part))
@@ -242,14 +269,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn volumes_are_mounted_below_the_root() {
+    fn paths_of_volumes_and_files_are_below_the_root() {
         for good in ["/data", "/var/lib/data", "/a b/.c", "/..."] {
-            assert!(is_mount_point(good), "{good}");
+            assert!(is_plain_path(good), "{good}");
         }
         for bad in [
             "", "/", "data", "./a", "/a/", "/a//b", "/a/./b", "/a/../b", "/a\n",
         ] {
-            assert!(!is_mount_point(bad), "{bad:?}");
+            assert!(!is_plain_path(bad), "{bad:?}");
         }
     }
 

@@ -38,12 +38,13 @@ impl Secrets {
     }
 
     /// `text` with every value in it replaced by `${secret.name}`: as it is, as JSON writes it, and as
-    /// URLs do. Values of less than four bytes are left: they are part of many words.
+    /// URLs do. So is every line of a longer one. Values of less than four bytes and lines of less than eight
+    /// are left: they are part of many words.
     pub fn conceal(&self, text: &str) -> String {
         let values = self.iter().map(|(name, it)| (name, it.expose_secret()));
-        let long = values.filter(|(_, value)| value.len() >= 4);
-        let mut shapes: Vec<_> = long
-            .flat_map(|(name, value)| shapes(value).map(|shape| (shape, name)))
+        let parts = values.flat_map(|(name, value)| parts(value).map(move |part| (name, part)));
+        let mut shapes: Vec<_> = parts
+            .flat_map(|(name, part)| shapes(part).map(|shape| (shape, name)))
             .collect();
         // One value may be the beginning of another.
         shapes.sort_by_key(|(shape, _)| std::cmp::Reverse(shape.len()));
@@ -79,31 +80,40 @@ impl Secrets {
         &self,
         spec: &ServiceSpec,
     ) -> Result<BTreeMap<String, SecretString>, MissingSecret> {
-        let mut expanded = BTreeMap::new();
-        for (key, text) in &spec.env {
-            let mut value = String::new();
-            let mut rest = text.as_str();
-            while let Some(start) = rest.find("${secret.") {
-                value.push_str(&rest[..start]);
-                let after = &rest[start + "${secret.".len()..];
-                match after.split_once('}') {
-                    Some((name, tail)) if spec.secrets.contains_key(name) => {
-                        let secret = self
-                            .get(name)
-                            .ok_or_else(|| MissingSecret(name.to_owned()))?;
-                        value.push_str(secret.expose_secret());
-                        rest = tail;
-                    }
-                    _ => {
-                        value.push_str("${secret.");
-                        rest = after;
-                    }
+        let expanded = |(key, text): (&String, &String)| {
+            let value = self.expand(text, |name| spec.secrets.contains_key(name))?;
+            Ok((key.clone(), value))
+        };
+        spec.env.iter().map(expanded).collect()
+    }
+
+    /// `text` with `${secret.name}` replaced by its value for every name that `is_used`.
+    pub fn expand(
+        &self,
+        text: &str,
+        is_used: impl Fn(&str) -> bool,
+    ) -> Result<SecretString, MissingSecret> {
+        let mut value = String::new();
+        let mut rest = text;
+        while let Some(start) = rest.find("${secret.") {
+            value.push_str(&rest[..start]);
+            let after = &rest[start + "${secret.".len()..];
+            match after.split_once('}') {
+                Some((name, tail)) if is_used(name) => {
+                    let secret = self
+                        .get(name)
+                        .ok_or_else(|| MissingSecret(name.to_owned()))?;
+                    value.push_str(secret.expose_secret());
+                    rest = tail;
+                }
+                _ => {
+                    value.push_str("${secret.");
+                    rest = after;
                 }
             }
-            value.push_str(rest);
-            expanded.insert(key.clone(), SecretString::from(value));
         }
-        Ok(expanded)
+        value.push_str(rest);
+        Ok(SecretString::from(value))
     }
 }
 
@@ -111,6 +121,15 @@ impl std::fmt::Debug for Secrets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
     }
+}
+
+/// What of a value is concealed: all of it, but for its last line end, and each of its lines.
+fn parts(value: &str) -> impl Iterator<Item = &str> {
+    let whole = value.trim_end_matches(['\r', '\n']);
+    let lines = whole.contains('\n').then(|| whole.lines().map(str::trim));
+    let lines = lines.into_iter().flatten().filter(|line| line.len() >= 8);
+    let whole = Some(whole).filter(|whole| whole.len() >= 4);
+    whole.into_iter().chain(lines)
 }
 
 /// How a value is written by those who repeat what they were sent.
@@ -157,6 +176,7 @@ mod tests {
             ("old", "hunter2"),
             ("odd", "a \"quoted\"\nline/"),
             ("tiny", "abc"),
+            ("file", "first line\n  second line\n}\n"),
         ] {
             secrets.insert(name, SecretString::from(value));
         }
@@ -170,6 +190,8 @@ mod tests {
             ("?x=a+%22quoted%22%0Aline%2F&y", "?x=${secret.odd}&y"),
             ("?x=a%20%22quoted%22%0Aline%2F", "?x=${secret.odd}"),
             ("abc of words", "abc of words"),
+            ("first line\n  second line\n}", "${secret.file}"),
+            ("what is second line } ?", "what is ${secret.file} } ?"),
         ] {
             assert_eq!(secrets.conceal(text), shown);
         }

@@ -192,6 +192,15 @@ fn decide_place(verdicts: &mut Verdicts, at: usize, place: &Place<'_>, gone: &Ca
                 place.name,
             )
         }
+        (Some(_), Found::Known(_)) if !place.taken.is_empty() => {
+            let (name, paths) = (place.name, place.taken);
+            format!(
+                "has a file at `{}` that gabion has not attached, where `files` has another one: take that out of \
+                 the manifest, or gabion file unset {name} {}, and apply again",
+                paths.join("`, `"),
+                paths.join(" "),
+            )
+        }
         (Some(wanted), Found::Known(found)) => {
             let (up, new, old) = (place.is_up(), &wanted.spec, &found.spec);
             let changed = (found.spec_known && new != old).then_some(Cause::DefinitionChanged);

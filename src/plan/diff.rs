@@ -10,8 +10,8 @@ use crate::model::{SandboxSpec, ServiceSpec};
 
 /// The differences between two service definitions. Digests of secrets never appear.
 pub(super) fn service(old: &ServiceSpec, new: &ServiceSpec) -> Vec<Change> {
-    let secrets = ((&old.env, &old.secrets), (&new.env, &new.secrets));
-    let mut changes = changes(old, new, secrets.0, secrets.1);
+    let [before, after] = [old, new].map(|spec| (texts("env", &spec.env), &spec.secrets));
+    let mut changes = changes(old, new, before, after);
     for change in &mut changes {
         change.known_after_apply = names_url(&change.new, new);
     }
@@ -70,19 +70,40 @@ pub(super) fn sandbox(old: &SandboxSpec, new: &SandboxSpec) -> Vec<Change> {
         if let Some(repo) = &mut spec.repo {
             repo.url = repo.shown_url();
         }
+        for secret in spec.files.values_mut() {
+            *secret = placeholder(secret);
+        }
         spec
     };
-    let texts = ((&old.env, &old.secrets), (&new.env, &new.secrets));
-    changes(&masked(old), &masked(new), texts.0, texts.1)
+    let [old, new] = [masked(old), masked(new)];
+    let [before, after] = [&old, &new].map(|spec| {
+        let texts = [texts("env", &spec.env), texts("files", &spec.files)];
+        (texts.into_iter().flatten().collect(), &spec.secrets)
+    });
+    changes(&old, &new, before, after)
 }
 
-type Texts = BTreeMap<String, String>;
+/// What stands for a secret where it is used.
+fn placeholder(secret: &str) -> String {
+    format!("${{secret.{secret}}}")
+}
+
+/// The fields of a definition that may use secrets, with their texts; and the digests of the secrets.
+type Sealed<'s> = (Vec<(String, &'s str)>, &'s BTreeMap<String, String>);
+
+/// The texts of one field, each with its own path.
+fn texts<'s>(field: &str, texts: &'s BTreeMap<String, String>) -> Vec<(String, &'s str)> {
+    let texts = texts.iter();
+    texts
+        .map(|(key, text)| (format!("{field}.{key}"), text.as_str()))
+        .collect()
+}
 
 fn changes<T: Serialize + PartialEq>(
     old: &T,
     new: &T,
-    old_env: (&Texts, &Texts),
-    new_env: (&Texts, &Texts),
+    before: Sealed<'_>,
+    after: Sealed<'_>,
 ) -> Vec<Change> {
     let (mut left, mut right) = (flatten(old), flatten(new));
     let fields: BTreeSet<String> = left.keys().chain(right.keys()).cloned().collect();
@@ -95,7 +116,7 @@ fn changes<T: Serialize + PartialEq>(
         }
     }
     let known: BTreeSet<String> = changes.iter().map(|change| change.field.clone()).collect();
-    for field in secret_fields(old_env, new_env) {
+    for field in secret_fields(before, after) {
         if !known.contains(&field) {
             changes.push(Change::of_secret(field));
         }
@@ -108,18 +129,18 @@ fn changes<T: Serialize + PartialEq>(
 }
 
 /// The places where a secret is used whose value is another one now.
-fn secret_fields(old: (&Texts, &Texts), new: (&Texts, &Texts)) -> BTreeSet<String> {
+fn secret_fields(old: Sealed<'_>, new: Sealed<'_>) -> BTreeSet<String> {
     let names: BTreeSet<&String> = old.1.keys().chain(new.1.keys()).collect();
     let mut fields = BTreeSet::new();
     for name in names {
         if old.1.get(name) == new.1.get(name) {
             continue;
         }
-        let mark = format!("${{secret.{name}}}");
-        let env = old.0.iter().chain(new.0);
+        let mark = placeholder(name);
+        let texts = old.0.iter().chain(&new.0);
         let before = fields.len();
-        let used = env.filter(|(_, text)| text.contains(&mark));
-        fields.extend(used.map(|(key, _)| format!("env.{key}")));
+        let used = texts.filter(|(_, text)| text.contains(&mark));
+        fields.extend(used.map(|(field, _)| field.clone()));
         if fields.len() == before {
             fields.insert(format!("secrets.{name}"));
         }

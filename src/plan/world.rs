@@ -19,6 +19,8 @@ pub(super) struct Place<'a> {
     pub found: Found<'a>,
     /// What its platform cannot change of it, though that is wanted.
     pub stuck: Vec<&'static str>,
+    /// Where files are wanted and somebody else has attached one.
+    pub taken: &'a [String],
     pub units: Range<usize>,
 }
 
@@ -196,7 +198,8 @@ impl<'a> World<'a> {
         };
         for (name, wanted, listing) in join(&desired.sandboxes, &observed.sandboxes) {
             let fixed = observed.fixed.get(name).map_or(&[][..], Vec::as_slice);
-            world.add_place(name, wanted, listing, fixed);
+            let taken = observed.taken.get(name).map_or(&[][..], Vec::as_slice);
+            world.add_place(name, wanted, listing, fixed, taken);
         }
         world.links.resize_with(world.units.len(), OnceCell::new);
         world
@@ -211,6 +214,7 @@ impl<'a> World<'a> {
         wanted: Option<&'a DesiredSandbox>,
         listing: Option<&'a Listing>,
         fixed: &[&'static str],
+        taken: &'a [String],
     ) {
         let found = match listing {
             None => Found::Absent,
@@ -249,6 +253,7 @@ impl<'a> World<'a> {
             wanted,
             found,
             stuck,
+            taken,
             units: first..self.units.len(),
         });
     }

@@ -440,12 +440,22 @@ fn running(sandbox: &ObservedSandbox) -> BTreeSet<ServiceName> {
 
 #[async_trait]
 impl Act for Memory {
-    async fn create_sandbox(&self, sandbox: &SandboxName, spec: &SandboxSpec) -> Result<()> {
+    async fn create_sandbox(
+        &self,
+        sandbox: &SandboxName,
+        spec: &SandboxSpec,
+        _secrets: &Secrets,
+    ) -> Result<()> {
         let step = Step::CreateSandbox(Arc::new(spec.clone()));
         self.write(sandbox.clone().into(), step, None).await
     }
 
-    async fn update_sandbox(&self, sandbox: &SandboxName, spec: &SandboxSpec) -> Result<()> {
+    async fn update_sandbox(
+        &self,
+        sandbox: &SandboxName,
+        spec: &SandboxSpec,
+        _secrets: &Secrets,
+    ) -> Result<()> {
         let step = Step::UpdateSandbox(Arc::new(spec.clone()));
         self.write(sandbox.clone().into(), step, None).await
     }

@@ -174,9 +174,19 @@ pub trait Observe: Send + Sync {
 #[async_trait]
 pub trait Act: Observe {
     /// Creates a sandbox, marks it as the stack's and brings it up.
-    async fn create_sandbox(&self, sandbox: &SandboxName, spec: &SandboxSpec) -> Result<()>;
+    async fn create_sandbox(
+        &self,
+        sandbox: &SandboxName,
+        spec: &SandboxSpec,
+        secrets: &Secrets,
+    ) -> Result<()>;
     /// Stores a new spec on an existing sandbox; what runs in it goes on.
-    async fn update_sandbox(&self, sandbox: &SandboxName, spec: &SandboxSpec) -> Result<()>;
+    async fn update_sandbox(
+        &self,
+        sandbox: &SandboxName,
+        spec: &SandboxSpec,
+        secrets: &Secrets,
+    ) -> Result<()>;
     /// Brings an existing sandbox up.
     async fn start_sandbox(&self, sandbox: &SandboxName, spec: &SandboxSpec) -> Result<()>;
     /// Stops everything in a sandbox and keeps it.

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Act, PlatformError, Result, Upgraded, url};
-use crate::model::{Desired, Listing, Observed, Reference, SandboxName, Url};
+use super::{Act, Attachment, PlatformError, Result, Upgraded, url};
+use crate::model::{
+    Desired, DesiredSandbox, Listing, Observed, ObservedSandbox, Reference, SandboxName, Url,
+};
 
 /// The platforms of one stack, and which sandbox lives on which.
 #[derive(Default)]
@@ -65,7 +67,40 @@ impl Platforms {
             .services()
             .flat_map(|(_, spec)| spec.references.values().cloned());
         observed.urls = self.urls_in(&observed, named.collect()).await;
+        self.look_for_taken_paths(&mut observed, desired).await;
         Ok(observed)
+    }
+
+    /// Finds out where somebody else has attached a file that a sandbox is to get.
+    async fn look_for_taken_paths(&self, observed: &mut Observed, desired: &Desired) {
+        let both = desired.sandboxes.iter().filter_map(|(name, wanted)| {
+            let found = observed.known(name)?;
+            Some((name, missing_files(wanted, found)))
+        });
+        let missing = both.filter(|(_, paths)| !paths.is_empty());
+        let asks = missing.map(|(name, mut paths)| async move {
+            let attached = match self.of(name) {
+                Ok(platform) => platform.attached(name, Attachment::File).await,
+                Err(error) => Err(error),
+            };
+            let taken = attached.map(|attached| {
+                paths.retain(|path| attached.iter().any(|it| it.name == *path));
+                paths
+            });
+            (name, taken)
+        });
+        for (name, taken) in futures_util::future::join_all(asks).await {
+            let name = name.clone();
+            match taken {
+                Ok(paths) if paths.is_empty() => {}
+                Ok(paths) => drop(observed.taken.insert(name, paths)),
+                Err(error) => {
+                    let reason = error.to_string();
+                    let unknown = Listing::Unknown { reason };
+                    observed.sandboxes.insert(name, unknown);
+                }
+            }
+        }
     }
 
     /// What is known of `references`, of which only those in sandboxes that are there can be asked for.
@@ -153,4 +188,11 @@ impl Platforms {
             ))
         })
     }
+}
+
+/// The paths of files that are wanted and that the stack has not attached.
+fn missing_files(wanted: &DesiredSandbox, found: &ObservedSandbox) -> Vec<String> {
+    let wanted = wanted.spec.files.keys();
+    let missing = wanted.filter(|path| !found.spec.files.contains_key(*path));
+    missing.cloned().collect()
 }

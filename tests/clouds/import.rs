@@ -71,6 +71,8 @@ fn by_hand_on_pocketenv(served: &Served) -> String {
         let volume = json!({ "sandboxId": id, "name": name, "path": path });
         ask("volume.addVolume", json!({ "volume": volume }));
     }
+    let file = json!({ "sandboxId": id, "path": "/tmp/by-hand/file", "content": VALUE });
+    ask("file.addFile", json!({ "file": file }));
     id
 }
 
@@ -85,6 +87,7 @@ fn what_was_made_on_pocketenv_by_hand_is_adopted_as_it_runs() {
     let volumes = "volumes: {\"data\":\"/tmp/by-hand/data\"}";
     assert!(text.contains(volumes), "{text}");
     assert!(text.contains("# volumes: no name: "), "{text}");
+    assert!(text.contains("# files: /tmp/by-hand/file: "), "{text}");
 
     // Not ours yet, so nothing of it is touched, and it is in the way.
     let plan = project.ok(&["plan"]).stdout();

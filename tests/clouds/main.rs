@@ -5,6 +5,7 @@ mod atomic;
 #[path = "../common/mod.rs"]
 mod common;
 mod example;
+mod files;
 mod http;
 mod import;
 mod iris;

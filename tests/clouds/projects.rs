@@ -69,6 +69,19 @@ pub fn planned(run: &Run) -> Vec<String> {
     actions.map(id).collect()
 }
 
+/// All steps of an apply that stops sandbox `web`, changes it, and starts it with its service `api`.
+pub const RESTART: [&str; 4] = ["web:stop", "web:update", "web:start", "web/api:start"];
+
+/// The operation of each write on Pocketenv since the first `from` requests, but for commands.
+pub fn pocketenv_writes(served: &Served, from: usize) -> Vec<String> {
+    let requests = served.requests(from).into_iter();
+    let operation = |it: String| {
+        let operation = it.strip_prefix("POST /xrpc/io.pocketenv.")?;
+        (operation != "sandbox.exec").then(|| operation.to_owned())
+    };
+    requests.filter_map(operation).collect()
+}
+
 /// What was said, however it is broken into lines.
 pub fn flat(run: &Run) -> String {
     let words: Vec<_> = run.stderr().split_whitespace().map(str::to_owned).collect();

@@ -23,6 +23,25 @@ const SANDBOXES: &str = r#"  web:
       shared: { cmd: sleep, args: ["1000"], health: { exec: 'test -n "$SHARED"' } }
 "#;
 
+/// What is in a file of a sandbox, beside a line that may be seen.
+const CONTENT: &str = "planted-content-77c2";
+
+/// A project with these sandboxes, and with files that hold secrets where a platform writes some.
+fn project(served: &Served, kind: &str) -> Project {
+    let files = r#"  web:
+    files:
+      /tmp/gabion-secrecy/conf: "pass=${secret.pass}"
+      /tmp/gabion-secrecy/key: { from: key.txt }
+"#;
+    let sandboxes = match kind {
+        "pocketenv" => SANDBOXES.replace("  web:\n", files),
+        _ => SANDBOXES.to_owned(),
+    };
+    let project = on(served, kind, &sandboxes);
+    project.write("key.txt", &format!("begin\n{CONTENT}\n"));
+    project
+}
+
 /// All that was said, and the project that it was said about.
 struct Said {
     project: Project,
@@ -32,7 +51,7 @@ struct Said {
 
 impl Said {
     fn about(project: Project) -> Self {
-        let planted = vec![TOKEN.to_owned(), SECRET.to_owned()];
+        let planted = [TOKEN, SECRET, CONTENT].map(str::to_owned).into();
         let text = String::new();
         Self {
             project,
@@ -67,7 +86,7 @@ impl Said {
                 let name = entry.file_name();
                 if entry.file_type().unwrap().is_dir() {
                     folders.push(entry.path());
-                } else if name != "token.txt" && name != "pass.txt" {
+                } else if name != "token.txt" && name != "pass.txt" && name != "key.txt" {
                     self.is_clean(&format!("{:?}", entry.path()), &entry.path());
                 }
             }
@@ -90,7 +109,7 @@ impl Said {
 /// What works says nothing of them.
 fn nothing_shows_them(kind: &str) {
     let served = Served::start();
-    let mut said = Said::about(on(&served, kind, SANDBOXES));
+    let mut said = Said::about(project(&served, kind));
     said.ok(&["plan", "--out", "plan.json"]);
     said.ok(&["apply", "--yes", "plan.json"]);
     for args in [
@@ -109,12 +128,18 @@ fn nothing_shows_them(kind: &str) {
     said.run(&["checkpoint", "create", "web"]);
     said.run(&["sandboxes", "--json"]);
     said.project.write("pass.txt", &format!("{SECRET}-2"));
+    said.project
+        .write("key.txt", &format!("other\n{CONTENT}\n"));
+    said.ok(&["plan"]);
+    said.ok(&["plan", "--out", "plan.json"]);
     said.ok(&["apply", "--yes", "--json"]);
     said.nothing_is_left_lying_about();
 
     // The last words of a service that fails are shown, but for what it was trusted with.
-    said.project
-        .edit("echo mode $MODE;", "echo was $PASS; exit 3;");
+    said.project.edit(
+        "echo mode $MODE;",
+        "echo was $PASS; cat /tmp/gabion-secrecy/*; exit 3;",
+    );
     let failed = said.run(&["apply", "--yes"]);
     assert_eq!(failed.code(), Some(1), "{failed}");
     said.nothing_is_left_lying_about();
@@ -126,7 +151,7 @@ fn nothing_shows_them(kind: &str) {
 fn no_error_shows_them(kind: &str) {
     let served = Served::start();
     let echo = Echo::before(&served);
-    let project = on(&served, kind, SANDBOXES);
+    let project = project(&served, kind);
     project.edit(&served.url, &echo.url);
     let mut said = Said::about(project);
     said.ok(&["apply", "--yes"]);
@@ -134,6 +159,8 @@ fn no_error_shows_them(kind: &str) {
     // A platform that repeats what it was sent, with the token and the new value.
     said.project.write("pass.txt", &format!("{SECRET}-2"));
     said.project.edit("MODE: slow", "MODE: fast");
+    said.project
+        .write("key.txt", &format!("other\n{CONTENT}\n"));
     echo.repeats(true);
     let failed = said.run(&["apply", "--yes"]);
     assert_eq!(failed.code(), Some(1), "{failed}");

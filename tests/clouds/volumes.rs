@@ -7,7 +7,9 @@ use gabion::serve::faults::Plan;
 use serde_json::{Value, json};
 
 use crate::common::Project;
-use crate::projects::{flat, no_changes, no_changes_elsewhere, on, planned};
+use crate::projects::{
+    RESTART, flat, no_changes, no_changes_elsewhere, on, planned, pocketenv_writes,
+};
 use crate::served::Served;
 
 /// Where volumes are mounted in these tests.
@@ -49,19 +51,6 @@ fn is_mounted(project: &Project, path: &str) -> bool {
     let run = project.run(&["exec", "web", "--", "test", "-d", &path]);
     run.code() == Some(0)
 }
-
-/// Method and operation of each write since the first `from` requests.
-fn writes(served: &Served, from: usize) -> Vec<String> {
-    let requests = served.requests(from).into_iter();
-    let operation = |it: String| {
-        let operation = it.strip_prefix("POST /xrpc/io.pocketenv.")?;
-        (operation != "sandbox.exec").then(|| operation.to_owned())
-    };
-    requests.filter_map(operation).collect()
-}
-
-/// All steps of an apply that stops the sandbox, changes it, and starts it with what runs in it.
-const RESTART: [&str; 4] = ["web:stop", "web:update", "web:start", "web/api:start"];
 
 #[test]
 fn volumes_come_change_and_go_with_the_manifest() {
@@ -114,7 +103,7 @@ fn volumes_come_change_and_go_with_the_manifest() {
     project.ok(&["apply", "--yes"]);
     // What is attached is not mounted in a sandbox that runs.
     assert_eq!(
-        writes(&served, from)[..6],
+        pocketenv_writes(&served, from)[..6],
         [
             "sandbox.stopSandbox",
             "volume.deleteVolume",

@@ -75,6 +75,7 @@ pub struct SandboxSeed {
     base: u8,
     topic: u8,
     volumes: u8,
+    files: u8,
     protect: bool,
     platform: u8,
     needs: Option<(usize, usize, bool, bool)>,
@@ -88,19 +89,32 @@ pub fn sandbox_seed() -> impl Strategy<Value = SandboxSeed> {
         0..10u8,
         0..3u8,
         0..20u8,
+        0..20u8,
         prop::bool::weighted(0.1),
         0..20u8,
         prop::option::weighted(0.3, (0..4usize, 0..5usize, any::<bool>(), any::<bool>())),
         prop::collection::vec(service_seed(), 5),
     )
         .prop_map(
-            |(present, stopped, base, topic, volumes, protect, platform, needs, services)| {
+            |(
+                present,
+                stopped,
+                base,
+                topic,
+                volumes,
+                files,
+                protect,
+                platform,
+                needs,
+                services,
+            )| {
                 SandboxSeed {
                     present,
                     stopped,
                     base,
                     topic,
                     volumes,
+                    files,
                     protect,
                     platform,
                     needs,
@@ -122,6 +136,16 @@ fn volumes(seed: u8) -> Volumes {
     volumes.iter().map(owned).collect()
 }
 
+/// Paths of files and digests of what is in them: none, mostly; or one or two.
+fn files(seed: u8) -> &'static [(&'static str, &'static str)] {
+    match seed {
+        0 => &[("/a.conf", "d1")],
+        1 => &[("/a.conf", "d2")],
+        2 => &[("/a.conf", "d1"), ("/b.conf", "d1")],
+        _ => &[],
+    }
+}
+
 fn sandbox_spec(seed: &SandboxSeed) -> SandboxSpec {
     SandboxSpec {
         platform: if seed.platform == 0 {
@@ -132,6 +156,14 @@ fn sandbox_spec(seed: &SandboxSeed) -> SandboxSpec {
         base: (seed.base == 0).then(|| "slim".into()),
         topics: (0..seed.topic).map(|at| format!("topic{at}")).collect(),
         volumes: volumes(seed.volumes),
+        files: files(seed.files)
+            .iter()
+            .map(|(path, _)| ((*path).to_owned(), format!("{path} of it")))
+            .collect(),
+        secrets: files(seed.files)
+            .iter()
+            .map(|(path, digest)| (format!("{path} of it"), (*digest).to_owned()))
+            .collect(),
         protect: seed.protect,
         state: if seed.stopped {
             SandboxGoal::Stopped

@@ -415,6 +415,73 @@ fn a_changed_secret_is_a_changed_definition() {
 }
 
 #[test]
+fn contents_of_files_are_secrets_of_their_own() {
+    let text = r#"version: 1
+secrets: { s: { env: S } }
+vars: { port: 8080 }
+sandboxes:
+  web:
+    env: { A: "${secret.s}" }
+    files:
+      /etc/app.conf: "listen ${var.port}; password ${secret.s}; home ${HOME}"
+      /etc/raw: { from: raw }
+      /etc/number: 1.10
+  other:
+    files: { /etc/app.conf: plain }
+"#;
+    let with = |value: &str, raw: &str| {
+        let files = [("gabion.yaml", text), ("raw", raw)];
+        good(load_files(&files, |request| {
+            request.env.insert("S".to_owned(), value.to_owned());
+        }))
+    };
+    let spec = |loaded: &Loaded| {
+        let spec = &loaded.desired.as_ref().unwrap().sandboxes["web"].spec;
+        gabion::model::SandboxSpec::clone(spec)
+    };
+    let raw = "${secret.s}\n\n";
+    let first = with("1", raw);
+    let content = |name: &str| first.secrets.get(name).unwrap().expose_secret().to_owned();
+    let app = "listen 8080; password 1; home ${HOME}";
+    assert_eq!(content("/etc/app.conf of web"), app);
+    assert_eq!(content("/etc/app.conf of other"), "plain");
+    assert_eq!(content("/etc/raw of web"), raw);
+    assert_eq!(content("/etc/number of web"), "1.10");
+    assert!(first.files.iter().any(|file| file.ends_with("raw")));
+    let files = spec(&first).files;
+    assert_eq!(files["/etc/raw"], "/etc/raw of web");
+    assert_eq!(files.len(), 3);
+
+    // What is not changed is the same, and needs no restart.
+    let restarts = |other: &Loaded| spec(&first).needs_restart(&spec(other));
+    assert_eq!(spec(&first), spec(&with("1", raw)));
+    assert!(restarts(&with("2", raw)) && restarts(&with("1", "raw")));
+    let serialized = format!("{:?}", spec(&first));
+    assert!(!serialized.contains("listen"), "{serialized}");
+}
+
+#[test]
+fn files_of_a_sandbox_fit_into_a_request() {
+    let text = "version: 1\nsandboxes: { web: { files: { /a: { from: a } } } }\n";
+    for (size, fits) in [(64 << 10, true), ((64 << 10) + 1, false)] {
+        let content = "x".repeat(size);
+        let loaded = load_files(&[("gabion.yaml", text), ("a", &content)], |_| {});
+        let inline = text.replace("{ from: a }", &content);
+        for loaded in [loaded, load(&inline)] {
+            let said = loaded
+                .report
+                .diagnostics
+                .iter()
+                .map(|it| it.message.clone());
+            let said: Vec<_> = said.collect();
+            assert_eq!(loaded.desired.is_some(), fits, "{said:?}");
+            let told = said.iter().any(|it| it.contains("is larger than 64 KiB"));
+            assert_eq!(told, !fits, "{said:?}");
+        }
+    }
+}
+
+#[test]
 fn profiles_leave_out_what_is_not_selected() {
     let text = services(
         "a: { cmd: x }\nb: { cmd: x, profiles: [dev], ports: ['${env.NOT_SET}'], env: { A: '${env.NOT_SET}' } }",

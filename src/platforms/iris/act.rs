@@ -239,11 +239,21 @@ impl Iris {
 
 #[async_trait]
 impl Act for Iris {
-    async fn create_sandbox(&self, sandbox: &SandboxName, spec: &SandboxSpec) -> Result<()> {
+    async fn create_sandbox(
+        &self,
+        sandbox: &SandboxName,
+        spec: &SandboxSpec,
+        _secrets: &Secrets,
+    ) -> Result<()> {
         self.create(sandbox, spec).await
     }
 
-    async fn update_sandbox(&self, sandbox: &SandboxName, spec: &SandboxSpec) -> Result<()> {
+    async fn update_sandbox(
+        &self,
+        sandbox: &SandboxName,
+        spec: &SandboxSpec,
+        _secrets: &Secrets,
+    ) -> Result<()> {
         let known = self.get(sandbox).await?;
         known.change(|document| document.spec = spec.clone()).await
     }

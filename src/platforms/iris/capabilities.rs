@@ -24,6 +24,12 @@ const EXCEPTIONS: &[(Scope, &str, Support, &str)] = &[
         Unsupported,
         "a sandbox has one disk, which it keeps",
     ),
+    (
+        Sandbox,
+        "files",
+        Unsupported,
+        "nobody writes files when it starts: `gabion cp` copies them in",
+    ),
     (Sandbox, "repo", Unsupported, "clone it in a task"),
     (
         Sandbox,

@@ -9,7 +9,7 @@ use crate::supervisor::{LimitSupport, limit_support};
 type Exception = (Scope, &'static str, Support, &'static str);
 
 /// What holds on every machine.
-const ALWAYS: [Exception; 8] = [
+const ALWAYS: [Exception; 9] = [
     (
         Scope::Sandbox,
         "name",
@@ -39,6 +39,12 @@ const ALWAYS: [Exception; 8] = [
         "volumes",
         Support::Unsupported,
         "its files are on this machine and stay there: see `workspace` and `writable`",
+    ),
+    (
+        Scope::Sandbox,
+        "files",
+        Support::Unsupported,
+        "its files are on this machine and stay there: `gabion cp` copies others in",
     ),
     (
         Scope::Sandbox,

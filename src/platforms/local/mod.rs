@@ -294,14 +294,24 @@ impl Observe for Local {
 
 #[async_trait]
 impl Act for Local {
-    async fn create_sandbox(&self, sandbox: &SandboxName, spec: &SandboxSpec) -> Result<()> {
+    async fn create_sandbox(
+        &self,
+        sandbox: &SandboxName,
+        spec: &SandboxSpec,
+        _secrets: &Secrets,
+    ) -> Result<()> {
         // A sandbox of this name may have been removed by hand, but not its containers.
         self.clear_orphans().await?;
         self.stacks.create(&self.stack, sandbox, spec)?;
         self.launch(sandbox, spec).await
     }
 
-    async fn update_sandbox(&self, sandbox: &SandboxName, spec: &SandboxSpec) -> Result<()> {
+    async fn update_sandbox(
+        &self,
+        sandbox: &SandboxName,
+        spec: &SandboxSpec,
+        _secrets: &Secrets,
+    ) -> Result<()> {
         self.folder(sandbox).write_spec(&self.stack, sandbox, spec)
     }
 

@@ -216,7 +216,12 @@ fn is_passing(error: &HttpError) -> bool {
 
 #[async_trait]
 impl Act for Miosa {
-    async fn create_sandbox(&self, sandbox: &SandboxName, spec: &SandboxSpec) -> Result<()> {
+    async fn create_sandbox(
+        &self,
+        sandbox: &SandboxName,
+        spec: &SandboxSpec,
+        _secrets: &Secrets,
+    ) -> Result<()> {
         if let Some(known) = self.find(sandbox).await? {
             // An apply that was cut off has made it.
             return self.start(&known.id, sandbox, spec).await;
@@ -242,10 +247,13 @@ impl Act for Miosa {
         self.bring_up(&id).await
     }
 
-    async fn update_sandbox(&self, sandbox: &SandboxName, spec: &SandboxSpec) -> Result<()> {
-        let known = self.get(sandbox).await?;
-        let fields = mutable(&self.stack, sandbox, spec);
-        self.rewrite(sandbox, &known, spec, fields).await
+    async fn update_sandbox(
+        &self,
+        sandbox: &SandboxName,
+        spec: &SandboxSpec,
+        _secrets: &Secrets,
+    ) -> Result<()> {
+        self.store(sandbox, spec).await
     }
 
     async fn start_sandbox(&self, sandbox: &SandboxName, _spec: &SandboxSpec) -> Result<()> {
@@ -428,6 +436,13 @@ impl Miosa {
     /// Brings up what is there already, and makes it what is wanted.
     async fn start(&self, id: &str, sandbox: &SandboxName, spec: &SandboxSpec) -> Result<()> {
         self.bring_up(id).await?;
-        self.update_sandbox(sandbox, spec).await
+        self.store(sandbox, spec).await
+    }
+
+    /// Stores a spec.
+    async fn store(&self, sandbox: &SandboxName, spec: &SandboxSpec) -> Result<()> {
+        let known = self.get(sandbox).await?;
+        let fields = mutable(&self.stack, sandbox, spec);
+        self.rewrite(sandbox, &known, spec, fields).await
     }
 }

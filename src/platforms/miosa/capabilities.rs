@@ -20,6 +20,12 @@ const EXCEPTIONS: &[(Scope, &str, Support, &str)] = &[
         Unsupported,
         "a sandbox has one disk, which it keeps",
     ),
+    (
+        Sandbox,
+        "files",
+        Unsupported,
+        "nobody writes files when it starts: `gabion cp` copies them in",
+    ),
     (Sandbox, "description", Supplied, "kept in its metadata"),
     (Sandbox, "repo", Unsupported, "clone it in a task"),
     (

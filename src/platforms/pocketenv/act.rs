@@ -64,7 +64,7 @@ impl Observe for Pocketenv {
         let entries = all.into_iter().map(|sandbox| {
             let marked = label::of_sandbox(sandbox.description.as_deref());
             let (description, stack) = match marked {
-                Some((text, mark)) => (text, Some(mark.owner.stack)),
+                Some((text, label)) => (text, Some(label.mark.owner.stack)),
                 None => (sandbox.description, None),
             };
             InventoryEntry {
@@ -109,13 +109,23 @@ impl Observe for Pocketenv {
 
 #[async_trait]
 impl Act for Pocketenv {
-    async fn create_sandbox(&self, sandbox: &SandboxName, spec: &SandboxSpec) -> Result<()> {
-        self.0.create(sandbox, spec).await
+    async fn create_sandbox(
+        &self,
+        sandbox: &SandboxName,
+        spec: &SandboxSpec,
+        secrets: &Secrets,
+    ) -> Result<()> {
+        self.0.create(sandbox, spec, secrets).await
     }
 
-    async fn update_sandbox(&self, sandbox: &SandboxName, spec: &SandboxSpec) -> Result<()> {
+    async fn update_sandbox(
+        &self,
+        sandbox: &SandboxName,
+        spec: &SandboxSpec,
+        secrets: &Secrets,
+    ) -> Result<()> {
         let id = self.0.id(sandbox).await?;
-        self.0.redescribe(&id, sandbox, spec).await?;
+        self.0.redescribe(&id, sandbox, spec, secrets).await?;
         self.0.settle_editor(&id, spec.vscode).await
     }
 
@@ -315,7 +325,7 @@ impl Act for Pocketenv {
         let ours = self.0.list().await?.remove(sandbox);
         let ours =
             ours.ok_or_else(|| PlatformError::new(format!("sandbox `{sandbox}` does not exist")))?;
-        let mut env = ours.mark.spec.env;
+        let mut env = ours.label.mark.spec.env;
         env.retain(|_, value| !value.contains("${secret."));
         let script = format!("{}{}", environment(&env, |_| None), command(argv));
         self.0

@@ -5,6 +5,7 @@ use futures_util::future::try_join_all;
 use super::api::Stored;
 use super::label::{self, Label};
 use super::observe::of_url;
+use super::sealed_files::FileIds;
 use super::wire::{Port, RUNNING, Sandbox, Service};
 use super::{Inner, command, ports, volumes};
 use crate::model::{
@@ -33,19 +34,23 @@ impl Inner {
         let sandbox = self.api.sandbox(id).await?.ok_or_else(gone)?;
         let (services, rows) = (self.api.services(id).await?, self.api.ports(id).await?);
         let marked = label::of_sandbox(sandbox.description.as_deref());
-        let owner = marked.as_ref().map(|(_, mark)| mark.owner.clone());
+        let owner = marked.as_ref().map(|(_, label)| label.mark.owner.clone());
         let mut described = Described::new(id, &sandbox.name, owner);
         let spec = &mut described.spec;
         *spec = match marked {
-            Some((text, mark)) => SandboxSpec {
+            Some((text, label)) => SandboxSpec {
                 name: Some(sandbox.name),
                 description: text,
                 topics: sandbox.topics.unwrap_or_default(),
                 repo: sandbox.repo.map(of_url),
-                ..mark.spec
+                ..label.mark.spec
             },
             None => as_told(sandbox),
         };
+        // Their contents are not told.
+        for secret in std::mem::take(&mut spec.files).values() {
+            spec.secrets.remove(secret);
+        }
         spec.vscode = rows.iter().any(|row| row.port == ports::VSCODE);
         for service in &services {
             let spec = of_service(service, &rows);
@@ -110,7 +115,8 @@ impl Inner {
             self.update(&found.id, service, &stored).await?;
         }
         // Last: what is half done is not the stack's yet.
-        self.describe(&found.id, sandbox, &wanted.spec).await?;
+        self.describe(&found.id, sandbox, &wanted.spec, &FileIds::new())
+            .await?;
         self.ids().insert(sandbox.clone(), found.id.clone());
         Ok(())
     }

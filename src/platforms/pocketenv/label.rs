@@ -4,9 +4,20 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::sealed_files::FileIds;
 use super::wire::Service;
 use crate::model::ServiceName;
 use crate::platforms::cloud::mark::{self, Owner, SandboxMark, ServiceMark};
+
+/// What is written on a sandbox.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct SandboxLabel {
+    #[serde(flatten)]
+    pub mark: SandboxMark,
+    /// What the files of the mark are known by there, once they are attached.
+    #[serde(default, skip_serializing_if = "FileIds::is_empty")]
+    pub files: FileIds,
+}
 
 /// What is written on a service.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -40,7 +51,7 @@ fn read<M: DeserializeOwned>(description: Option<&str>) -> Option<(Option<String
 }
 
 /// The mark of a sandbox, and its text for people.
-pub(super) fn of_sandbox(description: Option<&str>) -> Option<(Option<String>, SandboxMark)> {
+pub(super) fn of_sandbox(description: Option<&str>) -> Option<(Option<String>, SandboxLabel)> {
     read(description)
 }
 
@@ -74,9 +85,12 @@ mod tests {
             sandbox: SandboxName::new("web").unwrap(),
         };
         let spec = SandboxSpec::default();
-        let mark = SandboxMark {
-            owner: owner.clone(),
-            spec,
+        let mark = SandboxLabel {
+            mark: SandboxMark {
+                owner: owner.clone(),
+                spec,
+            },
+            files: FileIds::from([("/etc/app.conf".to_owned(), "file_1".to_owned())]),
         };
         for text in [None, Some("the shop"), Some("two\nlines"), Some("")] {
             let written = write(text, &owner, &mark);

@@ -20,6 +20,7 @@ mod observe;
 mod ports;
 mod sandboxes;
 mod seal;
+mod sealed_files;
 mod secrets;
 mod services;
 mod storage;

@@ -1,5 +1,5 @@
 //! What is there: one list of all sandboxes, and for each of ours its topics, repository and services, and its
-//! ports and volumes where its definition has any.
+//! ports, volumes and files where its definition has any.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,14 +11,13 @@ use futures_util::try_join;
 use serde_json::Value;
 
 use super::api::age;
-use super::label::{self, Label};
+use super::label::{self, Label, SandboxLabel};
 use super::wire::{INITIALIZING, Port, RUNNING, STOPPED, Sandbox, Service};
 use super::{Inner, command, ports};
 use crate::model::{
     Definition, Listing, ObservedSandbox, ObservedService, Program, Repo, SandboxName, SandboxSpec,
     SandboxState, ServiceGoal, ServiceKind, ServiceName, ServiceSpec, ServiceState,
 };
-use crate::platforms::cloud::mark::SandboxMark;
 use crate::platforms::{PlatformError, Result};
 
 /// The user that a token was made for: the claim `did` of its payload.
@@ -42,7 +41,7 @@ pub(super) fn of_url(url: String) -> Repo {
 /// A sandbox of ours.
 pub(super) struct Ours {
     pub sandbox: Sandbox,
-    pub mark: SandboxMark,
+    pub label: SandboxLabel,
     /// Its description for people.
     pub text: Option<String>,
 }
@@ -92,11 +91,11 @@ impl Inner {
         let mut ours = BTreeMap::new();
         for sandbox in all {
             let found = label::of_sandbox(sandbox.description.as_deref());
-            if let Some((text, mark)) = found.filter(|(_, it)| it.owner.stack == self.stack) {
-                let name = mark.owner.sandbox.clone();
+            if let Some((text, label)) = found.filter(|(_, it)| it.mark.owner.stack == self.stack) {
+                let name = label.mark.owner.sandbox.clone();
                 let it = Ours {
                     sandbox,
-                    mark,
+                    label,
                     text,
                 };
                 ours.entry(name).or_insert(it);
@@ -121,9 +120,10 @@ impl Inner {
     async fn observe_one(&self, ours: Ours) -> Result<ObservedSandbox> {
         let Ours {
             sandbox,
-            mark,
+            label,
             text,
         } = ours;
+        let mark = &label.mark;
         let state = match sandbox.status.as_deref() {
             Some(RUNNING) => SandboxState::Running,
             // What is still being made is awaited by its start.
@@ -135,10 +135,10 @@ impl Inner {
             }
         };
         // Lists leave out topics and repository.
-        let (services, whole, volumes) = try_join!(
+        let (services, whole, spec) = try_join!(
             async { Ok::<_, PlatformError>(self.api.services(&sandbox.id).await?) },
             async { Ok(self.api.sandbox(&sandbox.id).await?) },
-            self.volumes(&sandbox.id, &mark.spec.volumes),
+            self.as_attached(&sandbox.id, &label),
         )?;
         let sandbox = whole.ok_or_else(|| PlatformError::new("it is gone"))?;
         let labels = services.iter().map(label::of_service);
@@ -161,8 +161,7 @@ impl Inner {
             let name = label.mark.service.clone();
             observed.insert(name, self.service(service, text, &label, &rows, state));
         }
-        let mut spec = self.sandbox_spec(&sandbox, &mark, text, &rows);
-        spec.volumes = volumes;
+        let spec = self.sandbox_spec(&sandbox, spec, &mark.owner.sandbox, text, &rows);
         Ok(ObservedSandbox {
             spec: Arc::new(spec),
             state,
@@ -178,13 +177,13 @@ impl Inner {
     fn sandbox_spec(
         &self,
         sandbox: &Sandbox,
-        mark: &SandboxMark,
+        mut spec: SandboxSpec,
+        name: &SandboxName,
         text: Option<String>,
         rows: &[Port],
     ) -> SandboxSpec {
-        let mut spec = mark.spec.clone();
         spec.description = text;
-        if sandbox.name != self.name(&mark.owner.sandbox, &spec) {
+        if sandbox.name != self.name(name, &spec) {
             spec.name = Some(sandbox.name.clone());
         }
         spec.vscode &= rows.iter().any(|row| row.port == ports::VSCODE);

@@ -2,28 +2,34 @@
 
 use std::collections::BTreeSet;
 
+use futures_util::try_join;
 use tokio::time::{Instant, sleep};
 
 use super::api::Details;
+use super::label::SandboxLabel;
 use super::ports::VSCODE;
+use super::sealed_files::FileIds;
 use super::surely::surely;
 use super::wire::{INITIALIZING, RUNNING, STOPPED, Sandbox};
-use super::{CLOUDFLARE, Inner, PAUSES, label};
-use crate::model::{SandboxName, SandboxSpec, show_duration};
+use super::{CLOUDFLARE, Inner, PAUSES, label, sealed_files};
+use crate::model::{SandboxName, SandboxSpec, Secrets, show_duration};
 use crate::platforms::cloud::mark::SandboxMark;
 use crate::platforms::{PlatformError, Result};
 
 impl Inner {
     /// What is written on a sandbox.
-    fn details(&self, sandbox: &SandboxName, spec: &SandboxSpec) -> Details {
+    fn details(&self, sandbox: &SandboxName, spec: &SandboxSpec, files: &FileIds) -> Details {
         let owner = self.owner(sandbox);
-        let mark = SandboxMark {
-            owner: owner.clone(),
-            spec: spec.clone(),
+        let label = SandboxLabel {
+            mark: SandboxMark {
+                owner: owner.clone(),
+                spec: spec.clone(),
+            },
+            files: files.clone(),
         };
         Details {
             name: self.name(sandbox, spec),
-            description: label::write(spec.description.as_deref(), &owner, &mark),
+            description: label::write(spec.description.as_deref(), &owner, &label),
             topics: spec.topics.clone(),
             repo: spec.repo.as_ref().map(|repo| repo.url.clone()),
         }
@@ -31,29 +37,46 @@ impl Inner {
 
     /// Makes a sandbox and marks it. The platform chooses a name when it makes one, so until it is marked
     /// nobody can tell whose it is.
-    pub(super) async fn create(&self, sandbox: &SandboxName, spec: &SandboxSpec) -> Result<()> {
+    pub(super) async fn create(
+        &self,
+        sandbox: &SandboxName,
+        spec: &SandboxSpec,
+        secrets: &Secrets,
+    ) -> Result<()> {
         let _creating = self.creating.lock().await;
         let all = self.all().await?;
         let name = self.name(sandbox, spec);
         let before: BTreeSet<_> = all.iter().map(|it| it.id.clone()).collect();
         let taken = all.iter().any(|it| it.name == name);
         let known = self.ours(all).remove(sandbox);
-        let (id, made) = match known {
-            Some(ours) => (ours.sandbox.id, false),
-            None if taken => return Err(name_taken(&name)),
-            None => (self.make(spec, &before).await?, true),
-        };
-        if let Err(error) = self.describe(&id, sandbox, spec).await {
-            if made {
-                // Nobody else can know it yet.
-                self.remove(&id).await?;
+        let made = known.is_none();
+        let (id, is_whole) = match known {
+            // Somebody else was faster.
+            Some(ours) => {
+                let seen = self.as_attached(&ours.sandbox.id, &ours.label).await?;
+                (ours.sandbox.id, !seen.needs_restart(spec))
             }
-            return Err(error);
-        }
+            None if taken => return Err(name_taken(&name)),
+            None => {
+                let id = self.make(spec, &before).await?;
+                if let Err(error) = self.describe(&id, sandbox, spec, &FileIds::new()).await {
+                    // Nobody else can know it yet.
+                    self.remove(&id).await?;
+                    return Err(error);
+                }
+                (id, spec.volumes.is_empty() && spec.files.is_empty())
+            }
+        };
         self.ids().insert(sandbox.clone(), id.clone());
         self.is_made(&id).await?;
-        self.attach_first(&id, spec).await?;
-        if !made || spec.repo.is_some() || !spec.volumes.is_empty() {
+        if !is_whole {
+            // It runs by now, without what is attached to it.
+            self.stop(&id).await?;
+        }
+        if !is_whole || !made {
+            self.redescribe(&id, sandbox, spec, secrets).await?;
+        }
+        if !is_whole || !made || spec.repo.is_some() {
             self.start(&id, spec).await?;
         }
         if spec.vscode {
@@ -84,14 +107,57 @@ impl Inner {
         .await
     }
 
+    /// Gives a sandbox another name, mark and other volumes and files. What is not to be there any more is removed
+    /// while the mark still says whose it is.
+    pub(super) async fn redescribe(
+        &self,
+        id: &str,
+        sandbox: &SandboxName,
+        spec: &SandboxSpec,
+        secrets: &Secrets,
+    ) -> Result<()> {
+        let found = self.api.sandbox(id).await?;
+        let label = found.and_then(|it| label::of_sandbox(it.description.as_deref()));
+        let label = label.map(|(_, label)| (label.mark.spec, label.files));
+        let (marked, ids) = label.unwrap_or_default();
+        let either = if marked.files.is_empty() {
+            spec
+        } else {
+            &marked
+        };
+        let files = self.attached_files(id, either).await?;
+        sealed_files::none_is_taken(&marked, spec, &files)?;
+        self.detach_volumes(id, &marked.volumes, &spec.volumes)
+            .await?;
+        self.detach_files(id, (&marked, &ids), spec, &files).await?;
+        let kept = sealed_files::kept(ids, &marked, spec, &files);
+        self.describe(id, sandbox, spec, &kept).await?;
+        self.attach_volumes(id, &spec.volumes).await?;
+        self.attach_files(id, (sandbox, spec), &kept, &files, secrets)
+            .await
+    }
+
+    /// The spec in a mark, with those of its volumes and files that are there.
+    pub(super) async fn as_attached(&self, id: &str, label: &SandboxLabel) -> Result<SandboxSpec> {
+        let mut spec = label.mark.spec.clone();
+        let (volumes, files) = try_join!(
+            self.volumes(id, &spec.volumes),
+            self.attached_files(id, &spec)
+        )?;
+        spec.volumes = volumes;
+        sealed_files::settle(&mut spec, &label.files, &files);
+        Ok(spec)
+    }
+
     /// Gives a sandbox its name and mark.
     pub(super) async fn describe(
         &self,
         id: &str,
         sandbox: &SandboxName,
         spec: &SandboxSpec,
+        files: &FileIds,
     ) -> Result<()> {
-        let details = self.details(sandbox, spec);
+        let details = self.details(sandbox, spec, files);
         let written = surely(
             || self.api.put_details(id, &details),
             || async {
@@ -155,7 +221,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Starts a sandbox, if it does not run, and returns once it has its volumes.
+    /// Starts a sandbox, if it does not run, and returns once it has its volumes and files.
     pub(super) async fn start(&self, id: &str, spec: &SandboxSpec) -> Result<()> {
         self.is_made(id).await?;
         let repo = spec.repo.as_ref().map(|repo| repo.url.as_str());
@@ -164,7 +230,8 @@ impl Inner {
             || self.has_status(id, RUNNING),
         )
         .await?;
-        self.await_volumes(id, spec).await
+        self.await_volumes(id, spec).await?;
+        self.await_files(id, spec).await
     }
 
     pub(super) async fn stop(&self, id: &str) -> Result<()> {

@@ -75,8 +75,8 @@ impl Inner {
         }
         // With its repository and its time.
         let sandbox = self.api.sandbox(id).await?;
-        let mark = sandbox.and_then(|it| label::of_sandbox(it.description.as_deref()));
-        let spec = mark.map(|(_, mark)| mark.spec).unwrap_or_default();
+        let found = sandbox.and_then(|it| label::of_sandbox(it.description.as_deref()));
+        let spec = found.map(|(_, label)| label.mark.spec).unwrap_or_default();
         self.start(id, &spec).await?;
         for service in services.iter().filter(|service| !service.is_running()) {
             self.stop_running(id, &service.id).await?;

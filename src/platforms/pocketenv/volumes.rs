@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 use secrecy::SecretString;
 
 use super::super::cloud::supply::shell::quote;
+use super::Inner;
 use super::wire::Attached;
-use super::{Inner, label};
-use crate::model::{SandboxName, SandboxSpec, Volumes, is_mount_point};
+use crate::model::{SandboxName, SandboxSpec, Volumes, is_plain_path};
 use crate::platforms::{Attachment, PlatformError, Result};
 
 /// The volume of this name. Paths are unique there, names are not: of several, the one at this path is meant.
@@ -34,34 +34,13 @@ impl Inner {
         Ok(found.collect())
     }
 
-    /// Attaches the volumes of a sandbox that was just made, and runs by now without them; leaves it stopped.
-    pub(super) async fn attach_first(&self, id: &str, spec: &SandboxSpec) -> Result<()> {
-        // It may have been made by somebody else who was faster.
-        if self.volumes(id, &spec.volumes).await? == spec.volumes {
-            return Ok(());
-        }
-        self.stop(id).await?;
-        self.attach_volumes(id, &spec.volumes).await
-    }
-
-    /// Gives a sandbox another name, mark and other volumes. What is not to be there any more is removed while the
-    /// mark still says whose it is.
-    pub(super) async fn redescribe(
+    /// Removes the volumes of a mark that are not wanted.
+    pub(super) async fn detach_volumes(
         &self,
         id: &str,
-        sandbox: &SandboxName,
-        spec: &SandboxSpec,
+        marked: &Volumes,
+        wanted: &Volumes,
     ) -> Result<()> {
-        let found = self.api.sandbox(id).await?;
-        let mark = found.and_then(|it| label::of_sandbox(it.description.as_deref()));
-        let marked = mark.map(|(_, mark)| mark.spec.volumes).unwrap_or_default();
-        self.detach_volumes(id, &marked, &spec.volumes).await?;
-        self.describe(id, sandbox, spec).await?;
-        self.attach_volumes(id, &spec.volumes).await
-    }
-
-    /// Removes the volumes of a mark that are not wanted.
-    async fn detach_volumes(&self, id: &str, marked: &Volumes, wanted: &Volumes) -> Result<()> {
         let old = marked
             .iter()
             .filter(|(name, _)| !wanted.contains_key(*name));
@@ -79,7 +58,7 @@ impl Inner {
     }
 
     /// Attaches the volumes that are wanted, each at its path.
-    async fn attach_volumes(&self, id: &str, wanted: &Volumes) -> Result<()> {
+    pub(super) async fn attach_volumes(&self, id: &str, wanted: &Volumes) -> Result<()> {
         if wanted.is_empty() {
             return Ok(());
         }
@@ -147,7 +126,7 @@ impl Inner {
 pub(super) fn described(there: &[Attached]) -> (Volumes, Vec<String>) {
     let (mut volumes, mut others) = (Volumes::new(), Vec::new());
     for it in there {
-        let path = it.path().filter(|path| is_mount_point(path));
+        let path = it.path().filter(|path| is_plain_path(path));
         let fits = SandboxName::new(it.name()).is_ok() && !volumes.contains_key(it.name());
         match path.filter(|_| fits) {
             Some(path) => {

@@ -200,7 +200,12 @@ fn is_taken(error: &HttpError) -> bool {
 
 #[async_trait]
 impl Act for Sprites {
-    async fn create_sandbox(&self, sandbox: &SandboxName, spec: &SandboxSpec) -> Result<()> {
+    async fn create_sandbox(
+        &self,
+        sandbox: &SandboxName,
+        spec: &SandboxSpec,
+        _secrets: &Secrets,
+    ) -> Result<()> {
         let sprite = self.create(sandbox, spec).await?;
         let seen = Seen {
             sprite,
@@ -212,7 +217,12 @@ impl Act for Sprites {
         Ok(())
     }
 
-    async fn update_sandbox(&self, sandbox: &SandboxName, spec: &SandboxSpec) -> Result<()> {
+    async fn update_sandbox(
+        &self,
+        sandbox: &SandboxName,
+        spec: &SandboxSpec,
+        _secrets: &Secrets,
+    ) -> Result<()> {
         self.replace(sandbox, spec).await
     }
 

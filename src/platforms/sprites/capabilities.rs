@@ -52,6 +52,11 @@ static CAPABILITIES: Capabilities = Capabilities {
             "a sprite has one disk, which it keeps",
         ),
         sandbox(
+            "files",
+            Unsupported,
+            "nobody writes files when it wakes: `gabion cp` copies them in",
+        ),
+        sandbox(
             "base",
             Unsupported,
             "every sprite is made from the same image",

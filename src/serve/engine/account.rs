@@ -137,7 +137,8 @@ impl Account {
             isolation: self.isolation,
             ..wish.spec
         };
-        self.local.create_sandbox(&id, &spec).await?;
+        let secrets = Secrets::default();
+        self.local.create_sandbox(&id, &spec, &secrets).await?;
         self.added(&self.local, id, wish.record)
     }
 

@@ -194,7 +194,8 @@ impl Sandbox {
             env: variables.clone(),
             ..self.spec()?
         };
-        self.local.update_sandbox(&self.id, &spec).await?;
+        let secrets = Secrets::default();
+        self.local.update_sandbox(&self.id, &spec, &secrets).await?;
         self.update(|record| record.variables = variables)
     }
 
