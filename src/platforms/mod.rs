@@ -34,7 +34,8 @@ pub mod sprites;
 mod url;
 
 pub use acts::{
-    Attached, Attachment, Check, Endpoint, InventoryEntry, InventoryQuery, Key, KeyKind, NewKey,
+    Attached, Attachment, Check, Endpoint, InventoryEntry, InventoryQuery, Key, KeyKind, Link,
+    LinkId, LinkTo, NewKey, Process,
 };
 pub use described::Described;
 pub use error::PlatformError;
@@ -77,6 +78,11 @@ pub trait Observe: Send + Sync {
         true
     }
 
+    /// Whether a sandbox itself can be restarted: whether all that runs in it ends with a stop.
+    fn restarts_sandboxes(&self) -> bool {
+        true
+    }
+
     /// What exists there, whoever it belongs to.
     async fn inventory(&self, _query: &InventoryQuery) -> Result<Vec<InventoryEntry>> {
         Err(self.cannot("list what exists there"))
@@ -111,6 +117,16 @@ pub trait Observe: Send + Sync {
             .copied()
             .filter_map(|it| url(&it))
             .collect())
+    }
+
+    /// The links that let others into a sandbox, as far as the platform lists them.
+    async fn links(&self, _sandbox: &SandboxName) -> Result<Vec<Link>> {
+        Err(self.cannot("make links that let others in"))
+    }
+
+    /// What runs in a sandbox beside its services.
+    async fn processes(&self, _sandbox: &SandboxName) -> Result<Vec<Process>> {
+        Err(self.cannot("tell what runs beside services"))
     }
 
     /// How the platform itself finds a sandbox when it looks at it; `None` where it does not look.
@@ -156,6 +172,17 @@ pub trait Observe: Send + Sync {
     fn cannot(&self, what: &str) -> PlatformError {
         let kind = self.capabilities().kind;
         PlatformError::new(format!("platform `{kind}` cannot {what}"))
+    }
+
+    /// Refuses a signal where a process is ended in the platform's own way.
+    fn only_its_own_end(&self, signal: Option<&str>) -> Result<()> {
+        match signal {
+            None => Ok(()),
+            Some(_) => {
+                let what = "send another signal to what is no service than SIGTERM, then SIGKILL";
+                Err(self.cannot(what).hint("leave out --signal"))
+            }
+        }
     }
 
     /// What is said where something of this kind cannot be attached to a sandbox.
@@ -227,6 +254,12 @@ pub trait Act: Observe {
     async fn signal(&self, service: &ServiceAddress, signal: &str) -> Result<()> {
         let _ = (service, signal);
         Err(not_supported("sending signals"))
+    }
+
+    /// Ends something that runs beside services, by its id there: with a signal, or as the platform does it; what
+    /// ignores that is killed. Returns once it has ended.
+    async fn kill(&self, _sandbox: &SandboxName, _id: &str, _signal: Option<&str>) -> Result<()> {
+        Err(self.cannot("end what runs beside services"))
     }
 
     /// Lets this program supervise the sandbox, whose services are not touched; or has the platform upgrade it,
@@ -338,6 +371,22 @@ pub trait Act: Observe {
     /// Ends that. A port that is not exposed counts as done.
     async fn unexpose(&self, _sandbox: &SandboxName, _port: u16) -> Result<()> {
         Err(self.cannot("expose ports"))
+    }
+
+    /// Makes a link that lets in whoever has it, for this time or for as long as the platform lets one hold. It is a
+    /// secret.
+    async fn share(
+        &self,
+        _sandbox: &SandboxName,
+        _to: LinkTo,
+        _time: Option<Duration>,
+    ) -> Result<(Link, SecretString)> {
+        Err(self.cannot("make links that let others in"))
+    }
+
+    /// Takes a link back. One that is not there counts as taken back.
+    async fn unshare(&self, _sandbox: &SandboxName, _link: &LinkId) -> Result<()> {
+        Err(self.cannot("make links that let others in"))
     }
 
     /// Opens the platform's own editor on a sandbox and returns where it is reached.

@@ -17,7 +17,8 @@ use crate::model::{
 };
 use crate::platforms::cloud::http::HttpError;
 use crate::platforms::{
-    Act, Attachment, Described, Endpoint, ForkOptions, PlatformError, Progress, Result, Streams,
+    Act, Attachment, Described, Endpoint, ForkOptions, Link, LinkId, LinkTo, PlatformError,
+    Progress, Result, Streams,
 };
 
 /// The pauses between two looks at a sandbox: from the first on, up to the second.
@@ -316,6 +317,23 @@ impl Act for Miosa {
 
     async fn signal(&self, service: &ServiceAddress, signal: &str) -> Result<()> {
         self.send_signal(service, signal).await
+    }
+
+    async fn share(
+        &self,
+        sandbox: &SandboxName,
+        to: LinkTo,
+        time: Option<Duration>,
+    ) -> Result<(Link, SecretString)> {
+        self.make_link(sandbox, to, time).await
+    }
+
+    async fn unshare(&self, sandbox: &SandboxName, link: &LinkId) -> Result<()> {
+        self.take_link(sandbox, link).await
+    }
+
+    async fn kill(&self, sandbox: &SandboxName, id: &str, signal: Option<&str>) -> Result<()> {
+        self.end_process(sandbox, id, signal).await
     }
 
     async fn create_checkpoint(

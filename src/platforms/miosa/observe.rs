@@ -17,8 +17,8 @@ use crate::model::{
     SandboxSpec, SandboxState, ServiceAddress, ServiceKind, ServiceName, ServiceState,
 };
 use crate::platforms::{
-    Attached, Attachment, Described, Endpoint, InventoryEntry, InventoryQuery, LogLine, LogQuery,
-    Observe, Result,
+    Attached, Attachment, Described, Endpoint, InventoryEntry, InventoryQuery, Link, LogLine,
+    LogQuery, Observe, Process as Beside, Result,
 };
 
 impl Miosa {
@@ -258,6 +258,14 @@ impl Observe for Miosa {
 
     async fn endpoints(&self, sandbox: &SandboxName) -> Result<Vec<Endpoint>> {
         self.list_endpoints(sandbox).await
+    }
+
+    async fn links(&self, sandbox: &SandboxName) -> Result<Vec<Link>> {
+        self.list_links(sandbox).await
+    }
+
+    async fn processes(&self, sandbox: &SandboxName) -> Result<Vec<Beside>> {
+        self.list_processes(sandbox).await
     }
 
     async fn read_file(

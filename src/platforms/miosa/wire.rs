@@ -1,6 +1,7 @@
 //! What Miosa answers, in all the shapes that its clients have to accept: protocol page miosa, §2 to §5.
 
 use jiff::Timestamp;
+use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
@@ -208,6 +209,25 @@ impl Process {
     /// When it was started.
     pub(super) fn started(&self) -> Option<Timestamp> {
         self.started_at.as_deref()?.parse().ok()
+    }
+}
+
+/// A link that lets others in (§4). Its address is not to be shown: it holds a token.
+pub(super) struct Shared {
+    pub id: Option<String>,
+    pub url: Option<SecretString>,
+    pub expires_at: Option<Timestamp>,
+    pub scope: Option<String>,
+}
+
+/// A link, whatever its fields are called.
+pub(super) fn shared(body: &Value) -> Shared {
+    let text = |keys: &[&str]| keys.iter().find_map(|key| body[*key].as_str());
+    Shared {
+        id: text(&["share_id", "id"]).map(str::to_owned),
+        url: text(&["share_url", "url", "preview_url"]).map(SecretString::from),
+        expires_at: text(&["expires_at"]).and_then(|at| at.parse().ok()),
+        scope: text(&["scope"]).map(str::to_owned),
     }
 }
 

@@ -19,6 +19,7 @@ mod reply;
 mod request;
 mod sandboxes;
 mod services;
+mod shares;
 mod snapshots;
 mod switches;
 
@@ -143,6 +144,13 @@ fn of_one() -> Router<Miosa> {
             "/previews/{preview}",
             get(ports::show_preview).delete(ports::remove_preview),
         )
+        .route(
+            "/previews/{preview}/share",
+            post(shares::share_preview).delete(shares::unshare_preview),
+        )
+        .route("/preview-token", post(shares::token))
+        .route("/shares", get(shares::list).post(shares::create))
+        .route("/shares/{share}", delete(shares::delete))
         .route("/env", get(env::list).put(env::set))
         .route("/env/sync", post(env::sync))
         .route("/env/{key}", delete(env::remove))
