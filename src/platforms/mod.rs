@@ -51,6 +51,11 @@ pub trait Observe: Send + Sync {
     /// What this kind of platform can honour.
     fn capabilities(&self) -> &'static Capabilities;
 
+    /// The fields of a sandbox that cannot be changed once it is there, as this platform is set up.
+    fn fixed_fields(&self) -> Vec<&'static str> {
+        self.capabilities().fixed().collect()
+    }
+
     /// Every sandbox of the stack, with its services.
     async fn observe(&self) -> Result<BTreeMap<SandboxName, Listing>>;
 

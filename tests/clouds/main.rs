@@ -17,6 +17,7 @@ mod pocketenv_switches;
 mod processes;
 mod projects;
 mod references;
+mod resize;
 mod secrecy;
 mod served;
 mod shares;

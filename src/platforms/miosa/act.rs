@@ -45,19 +45,41 @@ fn size(spec: &SandboxSpec) -> Result<Map<String, Value>> {
             json!({ "cpu_count": cpus, "memory_mb": memory, "disk_size_mb": disk })
         }
         (cpus, memory, disk) => {
-            let enough = |(_, has_cpus, has_memory, has_disk): &&(&str, u32, u64, u64)| {
-                cpus.is_none_or(|it| it <= *has_cpus)
-                    && memory.is_none_or(|it| it <= *has_memory)
-                    && disk.is_none_or(|it| it <= *has_disk)
-            };
-            let (name, ..) = SIZES.iter().find(enough).ok_or_else(|| {
-                PlatformError::new("no size of Miosa has as many processors, memory and disk")
-                    .hint("say all three of `vcpus`, `memory` and `disk`")
-            })?;
+            let (name, ..) = smallest(cpus, memory, disk)?;
             json!({ "size": name })
         }
     };
     Ok(object(fields))
+}
+
+/// The smallest size that has as much, memory and disk in MiB.
+fn smallest(
+    cpus: Option<u32>,
+    memory: Option<u64>,
+    disk: Option<u64>,
+) -> Result<(&'static str, u32, u64, u64)> {
+    let enough = |(_, has_cpus, has_memory, has_disk): &&(&str, u32, u64, u64)| {
+        cpus.is_none_or(|it| it <= *has_cpus)
+            && memory.is_none_or(|it| it <= *has_memory)
+            && disk.is_none_or(|it| it <= *has_disk)
+    };
+    SIZES.iter().find(enough).copied().ok_or_else(|| {
+        PlatformError::new("no size of Miosa has as many processors, memory and disk")
+            .hint("say all three of `vcpus`, `memory` and `disk`")
+    })
+}
+
+/// Processors and memory in MiB, of which what is not said is that of the size it would be made with.
+pub(super) fn resources(spec: &SandboxSpec) -> Result<(u32, u64)> {
+    let mib = |bytes: u64| bytes.div_ceil(MIB);
+    let (memory, disk) = (spec.memory.map(mib), spec.disk.map(mib));
+    match (spec.vcpus, memory) {
+        (Some(cpus), Some(memory)) => Ok((cpus, memory)),
+        (cpus, memory) => {
+            let (_, has_cpus, has_memory, _) = smallest(cpus, memory, disk)?;
+            Ok((cpus.unwrap_or(has_cpus), memory.unwrap_or(has_memory)))
+        }
+    }
 }
 
 fn object(value: Value) -> Map<String, Value> {
@@ -245,6 +267,8 @@ impl Act for Miosa {
 
     async fn update_sandbox(&self, sandbox: &SandboxName, spec: &SandboxSpec) -> Result<()> {
         let known = self.get(sandbox).await?;
+        // Before it is written down that it has the size: what fails is tried again.
+        self.resize(sandbox, &known, spec).await?;
         let fields = mutable(&self.stack, sandbox, spec);
         self.rewrite(sandbox, &known, spec, fields).await
     }

@@ -6,7 +6,8 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use super::wire::{
-    Process, Ran, Record, Shared, listed, log_lines, named, read, says_ready, shared, unwrapped,
+    Process, Ran, Record, Resized, Shared, listed, log_lines, named, read, resized, says_ready,
+    shared, unwrapped,
 };
 use crate::platforms::cloud::http::{Answer, Client, HttpError, Lines, Request, Retry};
 
@@ -258,6 +259,13 @@ impl Api {
     /// Ends that.
     pub(super) async fn remove_preview(&self, id: &str, preview: &str) -> Result<()> {
         gone(value(self.at(Method::DELETE, id, &["previews", preview])).await)
+    }
+
+    /// Gives a sandbox another size.
+    pub(super) async fn resize(&self, id: &str, cpus: u32, mib: u64) -> Result<Resized> {
+        let body = json!({ "cpu_count": cpus, "memory_mb": mib });
+        let request = self.at(Method::PATCH, id, &["resources"]).json(&body);
+        Ok(resized(&value(request).await?))
     }
 
     /// Makes a link of one of these kinds: `["shares"]`, `["preview-token"]`, `["previews", id, "share"]`.

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::command::{Marker, key, rev};
 use super::ledger::{self, Ledger};
+use super::resize::RESIZED;
 use super::wire::{Process, Record, Stage};
 use super::{Miosa, act};
 use crate::model::{
@@ -80,7 +81,7 @@ impl Miosa {
     }
 
     /// What a sandbox was made from, with what the platform says differently laid over.
-    fn echoed(&self, record: &Record) -> SandboxSpec {
+    pub(super) fn echoed(&self, record: &Record) -> SandboxSpec {
         let mut spec = ledger::sandbox_spec(record).unwrap_or_default();
         spec.platform.clone_from(&self.entry);
         act::lay_over(&mut spec, record);
@@ -203,6 +204,12 @@ fn without_ledger(process: &Process) -> ObservedService {
 impl Observe for Miosa {
     fn capabilities(&self) -> &'static Capabilities {
         super::capabilities()
+    }
+
+    fn fixed_fields(&self) -> Vec<&'static str> {
+        let resized = |field: &&str| self.options.resizes_in_place && RESIZED.contains(field);
+        let fixed = self.capabilities().fixed();
+        fixed.filter(|field| !resized(field)).collect()
     }
 
     /// What gabion notes about services is kept beside.

@@ -212,6 +212,30 @@ impl Process {
     }
 }
 
+/// What came of another size (§4).
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Resized {
+    /// It has it, or will have it once it is resumed.
+    InPlace,
+    /// Another sandbox was made that has it.
+    Elsewhere(String),
+    /// Nothing was changed.
+    Not,
+}
+
+/// An answer that says nothing is taken for a yes: the status was one.
+pub(super) fn resized(body: &Value) -> Resized {
+    let other = &body["new_sandbox"];
+    if let Some(id) = other.as_str().or(other["id"].as_str()) {
+        return Resized::Elsewhere(id.to_owned());
+    }
+    let says = |key: &str| body[key].as_bool();
+    match (says("applied_live"), says("requires_restart")) {
+        (Some(false), Some(false)) => Resized::Not,
+        _ => Resized::InPlace,
+    }
+}
+
 /// A link that lets others in (§4). Its address is not to be shown: it holds a token.
 pub(super) struct Shared {
     pub id: Option<String>,
