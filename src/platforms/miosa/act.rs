@@ -9,6 +9,7 @@ use tokio::io::AsyncRead;
 use tokio::time::{Instant, sleep};
 
 use super::client::key;
+use super::size::size;
 use super::wire::{Record, Stage};
 use super::{Miosa, ledger};
 use crate::model::{
@@ -24,65 +25,9 @@ use crate::platforms::{
 /// The pauses between two looks at a sandbox: from the first on, up to the second.
 const PAUSES: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(2)];
 
-/// Sizes with their processors, and memory and disk in MiB (§4).
-const SIZES: [(&str, u32, u64, u64); 5] = [
-    ("xs", 1, 2048, 10240),
-    ("small", 2, 4096, 10240),
-    ("medium", 4, 8192, 20480),
-    ("large", 8, 16384, 40960),
-    ("xl", 16, 32768, 81920),
-];
+pub(super) const MIB: u64 = 1 << 20;
 
-const MIB: u64 = 1 << 20;
-
-/// The size that is asked for: all three numbers, or the smallest size that has what is wanted.
-fn size(spec: &SandboxSpec) -> Result<Map<String, Value>> {
-    let mib = |bytes: u64| bytes.div_ceil(MIB);
-    let (memory, disk) = (spec.memory.map(mib), spec.disk.map(mib));
-    let fields = match (spec.vcpus, memory, disk) {
-        (None, None, None) => json!({}),
-        (Some(cpus), Some(memory), Some(disk)) => {
-            json!({ "cpu_count": cpus, "memory_mb": memory, "disk_size_mb": disk })
-        }
-        (cpus, memory, disk) => {
-            let (name, ..) = smallest(cpus, memory, disk)?;
-            json!({ "size": name })
-        }
-    };
-    Ok(object(fields))
-}
-
-/// The smallest size that has as much, memory and disk in MiB.
-fn smallest(
-    cpus: Option<u32>,
-    memory: Option<u64>,
-    disk: Option<u64>,
-) -> Result<(&'static str, u32, u64, u64)> {
-    let enough = |(_, has_cpus, has_memory, has_disk): &&(&str, u32, u64, u64)| {
-        cpus.is_none_or(|it| it <= *has_cpus)
-            && memory.is_none_or(|it| it <= *has_memory)
-            && disk.is_none_or(|it| it <= *has_disk)
-    };
-    SIZES.iter().find(enough).copied().ok_or_else(|| {
-        PlatformError::new("no size of Miosa has as many processors, memory and disk")
-            .hint("say all three of `vcpus`, `memory` and `disk`")
-    })
-}
-
-/// Processors and memory in MiB, of which what is not said is that of the size it would be made with.
-pub(super) fn resources(spec: &SandboxSpec) -> Result<(u32, u64)> {
-    let mib = |bytes: u64| bytes.div_ceil(MIB);
-    let (memory, disk) = (spec.memory.map(mib), spec.disk.map(mib));
-    match (spec.vcpus, memory) {
-        (Some(cpus), Some(memory)) => Ok((cpus, memory)),
-        (cpus, memory) => {
-            let (_, has_cpus, has_memory, _) = smallest(cpus, memory, disk)?;
-            Ok((cpus.unwrap_or(has_cpus), memory.unwrap_or(has_memory)))
-        }
-    }
-}
-
-fn object(value: Value) -> Map<String, Value> {
+pub(super) fn object(value: Value) -> Map<String, Value> {
     match value {
         Value::Object(map) => map,
         _ => Map::new(),

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::command::{Marker, key, rev};
 use super::ledger::{self, Ledger};
-use super::resize::RESIZED;
+use super::size::RESIZED;
 use super::wire::{Process, Record, Stage};
 use super::{Miosa, act};
 use crate::model::{
