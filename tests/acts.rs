@@ -7,6 +7,7 @@ use std::io::Write;
 use std::process::Stdio;
 
 use common::{Project, Run, free_port};
+use gabion::supervisor::Client;
 use serde_json::{Value, json};
 
 const SECRET: &str = "planted-secret-value";
@@ -274,4 +275,59 @@ sandboxes:
     let plan = Run(plan.env("MODE", "dev").env("A", "one").output().unwrap());
     assert!(plan.stdout().contains("No changes"), "{plan}\n{written}");
     project.ok(&["destroy", "--yes"]);
+}
+
+/// Has the supervisor of `acts/web` start a process that is no service.
+fn start_process(project: &Project, command: &str) -> String {
+    let folder = project.home.join("sandboxes/acts/web");
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let client = Client::open(&folder).expect("a socket").expect("a sandbox");
+        let request = client.request(reqwest::Method::POST, "/v1/processes");
+        // As what the variables of the sandbox need.
+        let body = json!({ "command": command, "secret_values": { "key": SECRET } });
+        let answer = request.json(&body).send().await.expect("an answer");
+        let process: Value = answer.json().await.expect("a process");
+        assert!(process["pid"].is_u64(), "{process}");
+        process["pid"].to_string()
+    })
+}
+
+#[test]
+fn what_runs_beside_services_is_listed_and_ended_and_ends_with_its_sandbox() {
+    let project = project(free_port());
+    let processes = || {
+        let listed = parsed(&project.ok(&["ps", "web", "--json"]).stdout());
+        listed["processes"].as_array().expect("a list").clone()
+    };
+    let none = project.ok(&["ps", "web"]).stdout();
+    assert_eq!(none, "Nothing runs beside services.\n");
+    let pid = start_process(&project, "exec sleep 700");
+    let listed = processes();
+    assert_eq!(listed[0]["id"], json!(pid));
+    assert_eq!(listed[0]["command"], "exec sleep 700");
+    let api = project.pid("web/api").to_string();
+    let refused = project.run(&["kill", "web", &api]);
+    assert_eq!(refused.code(), Some(1), "{refused}");
+    assert!(refused.stderr().contains("gabion ps web"), "{refused}");
+    let refused = project.run(&["kill", "web", &pid, "--signal", "INT"]);
+    assert!(refused.stderr().contains("leave out --signal"), "{refused}");
+    project.ok(&["kill", "web", &pid]);
+    assert_eq!(processes(), Vec::<Value>::new());
+
+    // It outlives a restart of the services, and not one of the sandbox.
+    start_process(&project, "exec sleep 700");
+    project.ok(&["stop", "web/idle"]);
+    project.ok(&["restart", "web/api"]);
+    assert_eq!(processes().len(), 1);
+    let before = project.pid("web/api");
+    project.ok(&["restart", "--sandbox", "web"]);
+    assert_eq!(processes(), Vec::<Value>::new());
+    assert_ne!(project.pid("web/api"), before);
+    assert_eq!(project.services()["web/idle"]["state"], "stopped");
+    let refused = project.run(&["restart", "--sandbox", "web/api"]);
+    assert_eq!(refused.code(), Some(64), "{refused}");
+    project.ok(&["apply", "--yes"]);
+    assert!(project.ok(&["plan"]).stdout().contains("No changes"));
 }

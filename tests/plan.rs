@@ -542,6 +542,10 @@ fn operations() {
         "stop_sandbox",
         operate(Operation::Stop, &observed, &["data"])
     );
+    insta::assert_snapshot!(
+        "restart_sandbox",
+        operate(Operation::RestartSandbox, &observed, &["data"])
+    );
     known(&mut observed, "web").state = SandboxState::Stopped;
     service(&mut observed, "data/postgres").state = ServiceState::Stopped;
     insta::assert_snapshot!(

@@ -170,7 +170,7 @@ proptest! {
         wanted in prop::collection::vec(sandbox_seed(), 4),
         found in prop::collection::vec(found_seed(), 4),
         targets in prop::collection::vec((0..4usize, prop::option::of(0..5usize)), 1..3),
-        op in 0..3u8,
+        op in 0..4u8,
         choices in prop::collection::vec(0..97usize, 1..9),
     ) {
         let desired = desired(&wanted);
@@ -188,7 +188,13 @@ proptest! {
         check_renderings(&plan);
         check_file(&desired, &observed, &plan);
 
-        let op = [Operation::Start, Operation::Stop, Operation::Restart][usize::from(op)];
+        let ops = [
+            Operation::Start,
+            Operation::Stop,
+            Operation::Restart,
+            Operation::RestartSandbox,
+        ];
+        let op = ops[usize::from(op)];
         let plan = plan::operate(&desired, &observed, op, &targets, Cause::Requested).unwrap();
         simulated(&desired, &observed, &plan, &choices);
         check_renderings(&plan);

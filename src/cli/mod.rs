@@ -26,12 +26,14 @@ mod plan;
 mod plan_file;
 mod platforms;
 mod ports;
+mod processes;
 mod progress;
 mod run;
 mod sandboxes;
 mod schema;
 mod send;
 mod serve;
+mod share;
 mod show;
 mod status;
 mod supervise;
@@ -168,6 +170,10 @@ enum Command {
     Logs(logs::LogsArgs),
     /// Run a command in a sandbox
     Exec(exec::ExecArgs),
+    /// List what runs in a sandbox beside its services
+    Ps(processes::PsArgs),
+    /// End something that runs beside services
+    Kill(processes::KillArgs),
     /// Start services, and what they need
     Start(control::StartArgs),
     /// Stop services until the next apply or start
@@ -190,6 +196,10 @@ enum Command {
     Expose(ports::ExposeArgs),
     /// End that
     Unexpose(ports::UnexposeArgs),
+    /// Make a link that lets others in
+    Share(share::ShareArgs),
+    /// Take a link back
+    Unshare(share::UnshareArgs),
     /// Open the platform's editor on a sandbox
     Vscode(ports::VscodeArgs),
     /// List, set and remove variables of a sandbox
@@ -235,6 +245,7 @@ impl Command {
             Self::Key(args) => return args.changes_something(),
             Self::Secret(args) | Self::File(args) => return args.changes_something(),
             Self::Import(args) => return args.changes_something(),
+            Self::Share(args) => return args.changes_something(),
             _ => {}
         }
         matches!(
@@ -249,9 +260,11 @@ impl Command {
                 | Self::Extend(_)
                 | Self::Send(_)
                 | Self::Signal(_)
+                | Self::Kill(_)
                 | Self::Cp(_)
                 | Self::Expose(_)
                 | Self::Unexpose(_)
+                | Self::Unshare(_)
                 | Self::Vscode(_)
                 | Self::Upgrade(_)
                 | Self::Fork(_)
@@ -305,6 +318,8 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
         Command::Cp(args) => context.block_on(cp::run(context, &args)),
         Command::Expose(args) => context.block_on(ports::expose(context, &args)),
         Command::Unexpose(args) => context.block_on(ports::unexpose(context, &args)),
+        Command::Share(args) => context.block_on(share::share(context, &args)),
+        Command::Unshare(args) => context.block_on(share::unshare(context, &args)),
         Command::Vscode(args) => context.block_on(ports::vscode(context, &args)),
         Command::Env(args) => {
             context.block_on(attachments::pairs(context, &args, Attachment::Variable))
@@ -321,6 +336,8 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
         Command::Key(args) => context.block_on(key::run(context, &args)),
         Command::Logs(args) => context.block_on(logs::run(context, &args)),
         Command::Exec(args) => context.block_on(exec::run(context, &args)),
+        Command::Ps(args) => context.block_on(processes::ps(context, &args)),
+        Command::Kill(args) => context.block_on(processes::kill(context, &args)),
         Command::Start(args) => context.block_on(control::start(context, &args)),
         Command::Stop(args) => context.block_on(control::stop(context, &args)),
         Command::Restart(args) => context.block_on(control::restart(context, &args)),

@@ -17,6 +17,8 @@ pub enum Operation {
     Stop,
     /// Stop and start again, with a new definition if there is one. A task runs again.
     Restart,
+    /// Stop a sandbox itself and start it again, and with it the services that are up.
+    RestartSandbox,
 }
 
 /// The plan for one operation, simulated before it is returned.
@@ -130,12 +132,26 @@ fn request_place(
         }
         return;
     }
+    if op == Operation::RestartSandbox && place.is_up() {
+        return restart_place(world, verdicts, at, cause);
+    }
     settle::bring_place(world, verdicts, at, cause);
     for unit in place.units.clone() {
         let it = &world.units[unit];
         let task_done = it.is_task() && it.state == Some(ServiceState::Completed);
         if it.wanted_up() && !task_done || (op == Operation::Restart && it.is_up()) {
             request_unit(world, verdicts, op, unit, cause);
+        }
+    }
+}
+
+/// What is down in it stays so: it is not what was asked for.
+fn restart_place(world: &World<'_>, verdicts: &mut Verdicts, at: usize, cause: &Cause) {
+    verdicts.places[at].stop = Some(cause.clone());
+    verdicts.places[at].start = Some(cause.clone());
+    for unit in world.places[at].units.clone() {
+        if world.units[unit].is_up() {
+            request_unit(world, verdicts, Operation::RestartSandbox, unit, cause);
         }
     }
 }
@@ -163,12 +179,14 @@ fn request_unit(
                 settle::begin(world, verdicts, unit, Some(cause));
             }
         }
+        // It goes down with its sandbox.
+        Operation::RestartSandbox if it.is_live() => verdicts.restart(world, unit, cause, true),
         // A completed task is stopped first: that makes it one that has not completed.
         Operation::Restart if it.is_live() || (completed && it.is_task()) => {
             settle::bring_place(world, verdicts, it.place, cause);
             verdicts.restart(world, unit, cause, true);
         }
-        Operation::Start | Operation::Restart => {
+        Operation::Start | Operation::Restart | Operation::RestartSandbox => {
             settle::begin(world, verdicts, unit, Some(cause));
         }
     }

@@ -71,6 +71,52 @@ pub struct Check {
     pub checked_at: Option<Timestamp>,
 }
 
+/// Something that runs in a sandbox and is no service: a command, or a process that somebody has started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Process {
+    /// What the platform knows it by.
+    pub id: String,
+    /// What runs, as far as the platform tells.
+    pub command: String,
+    /// The folder that it was started in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dir: Option<String>,
+    /// When it was started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+}
+
+/// What a link lets others into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkTo {
+    /// What the sandbox exposes.
+    Sandbox,
+    /// One port, which is exposed.
+    Port(u16),
+    /// What the sandbox exposes, by a link that is in no list: it cannot be taken back, and ends by itself.
+    Passing,
+}
+
+/// Which link is to be taken back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkId {
+    /// The one with this id.
+    Listed(String),
+    /// That to a port.
+    Port(u16),
+}
+
+/// A link that lets others in, without its secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Link {
+    /// What it is taken back by; `None` if it cannot be, or by its port.
+    pub id: Option<String>,
+    /// What it lets others do, in the platform's own word.
+    pub scope: Option<String>,
+    /// When it ends; `None` if it does not, or the platform does not tell.
+    pub expires_at: Option<Timestamp>,
+}
+
 /// What can be attached to a sandbox itself, beside its services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attachment {

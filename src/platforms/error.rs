@@ -23,6 +23,12 @@ impl PlatformError {
         Self::new(format!("there is no sandbox `{sandbox}`")).hint("gabion apply makes it")
     }
 
+    /// What was to be ended is not there, or is a service's.
+    pub fn no_process(sandbox: &SandboxName, id: &str) -> Self {
+        let text = format!("there is no process `{id}` in `{sandbox}` that is no service");
+        Self::new(text).hint(format!("gabion ps {sandbox} lists them"))
+    }
+
     /// What was to be made is there.
     pub fn taken(sandbox: &SandboxName) -> Self {
         Self::new(format!("there is a sandbox `{sandbox}` already"))

@@ -34,7 +34,8 @@ pub mod sprites;
 mod url;
 
 pub use acts::{
-    Attached, Attachment, Check, Endpoint, InventoryEntry, InventoryQuery, Key, KeyKind, NewKey,
+    Attached, Attachment, Check, Endpoint, InventoryEntry, InventoryQuery, Key, KeyKind, Link,
+    LinkId, LinkTo, NewKey, Process,
 };
 pub use described::Described;
 pub use error::PlatformError;
@@ -49,6 +50,11 @@ pub type Result<T, E = PlatformError> = std::result::Result<T, E>;
 pub trait Observe: Send + Sync {
     /// What this kind of platform can honour.
     fn capabilities(&self) -> &'static Capabilities;
+
+    /// The fields of a sandbox that cannot be changed once it is there, as this platform is set up.
+    fn fixed_fields(&self) -> Vec<&'static str> {
+        self.capabilities().fixed().collect()
+    }
 
     /// Every sandbox of the stack, with its services.
     async fn observe(&self) -> Result<BTreeMap<SandboxName, Listing>>;
@@ -74,6 +80,11 @@ pub trait Observe: Send + Sync {
     /// Whether a checkpoint holds all that says how services are defined, so that a restore brings them back as they
     /// were.
     fn checkpoints_hold_definitions(&self) -> bool {
+        true
+    }
+
+    /// Whether a sandbox itself can be restarted: whether all that runs in it ends with a stop.
+    fn restarts_sandboxes(&self) -> bool {
         true
     }
 
@@ -111,6 +122,16 @@ pub trait Observe: Send + Sync {
             .copied()
             .filter_map(|it| url(&it))
             .collect())
+    }
+
+    /// The links that let others into a sandbox, as far as the platform lists them.
+    async fn links(&self, _sandbox: &SandboxName) -> Result<Vec<Link>> {
+        Err(self.cannot("make links that let others in"))
+    }
+
+    /// What runs in a sandbox beside its services.
+    async fn processes(&self, _sandbox: &SandboxName) -> Result<Vec<Process>> {
+        Err(self.cannot("tell what runs beside services"))
     }
 
     /// How the platform itself finds a sandbox when it looks at it; `None` where it does not look.
@@ -156,6 +177,17 @@ pub trait Observe: Send + Sync {
     fn cannot(&self, what: &str) -> PlatformError {
         let kind = self.capabilities().kind;
         PlatformError::new(format!("platform `{kind}` cannot {what}"))
+    }
+
+    /// Refuses a signal where a process is ended in the platform's own way.
+    fn only_its_own_end(&self, signal: Option<&str>) -> Result<()> {
+        match signal {
+            None => Ok(()),
+            Some(_) => {
+                let what = "send another signal to what is no service than SIGTERM, then SIGKILL";
+                Err(self.cannot(what).hint("leave out --signal"))
+            }
+        }
     }
 
     /// What is said where something of this kind cannot be attached to a sandbox.
@@ -237,6 +269,12 @@ pub trait Act: Observe {
     async fn signal(&self, service: &ServiceAddress, signal: &str) -> Result<()> {
         let _ = (service, signal);
         Err(not_supported("sending signals"))
+    }
+
+    /// Ends something that runs beside services, by its id there: with a signal, or as the platform does it; what
+    /// ignores that is killed. Returns once it has ended.
+    async fn kill(&self, _sandbox: &SandboxName, _id: &str, _signal: Option<&str>) -> Result<()> {
+        Err(self.cannot("end what runs beside services"))
     }
 
     /// Lets this program supervise the sandbox, whose services are not touched; or has the platform upgrade it,
@@ -348,6 +386,22 @@ pub trait Act: Observe {
     /// Ends that. A port that is not exposed counts as done.
     async fn unexpose(&self, _sandbox: &SandboxName, _port: u16) -> Result<()> {
         Err(self.cannot("expose ports"))
+    }
+
+    /// Makes a link that lets in whoever has it, for this time or for as long as the platform lets one hold. It is a
+    /// secret.
+    async fn share(
+        &self,
+        _sandbox: &SandboxName,
+        _to: LinkTo,
+        _time: Option<Duration>,
+    ) -> Result<(Link, SecretString)> {
+        Err(self.cannot("make links that let others in"))
+    }
+
+    /// Takes a link back. One that is not there counts as taken back.
+    async fn unshare(&self, _sandbox: &SandboxName, _link: &LinkId) -> Result<()> {
+        Err(self.cannot("make links that let others in"))
     }
 
     /// Opens the platform's own editor on a sandbox and returns where it is reached.

@@ -36,8 +36,7 @@ impl Platforms {
         for (name, listing) in names.into_iter().zip(listings) {
             match listing {
                 Ok(sandboxes) => {
-                    let fixed = self.by_name[name].capabilities().fixed();
-                    let fixed: Vec<_> = fixed.collect();
+                    let fixed = self.by_name[name].fixed_fields();
                     for (sandbox, listing) in sandboxes {
                         observed.fixed.insert(sandbox.clone(), fixed.clone());
                         placement.push((sandbox.clone(), name.clone()));

@@ -1,5 +1,5 @@
 //! The URLs of services: `/preview/<sandbox>/…` leads to the sandbox's HTTP service, `/preview/<sandbox>-<port>/…`
-//! to a port that a protocol has exposed. All sandboxes share this machine's ports.
+//! to a port that a protocol has exposed. A link with `share=TOKEN` lets in whoever has it. All sandboxes share this machine's ports.
 
 use std::error::Error;
 use std::net::Ipv4Addr;
@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use hyper::client::conn::http1::handshake;
 use hyper_util::rt::TokioIo;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpStream;
 
 use super::auth;
@@ -36,6 +37,14 @@ pub(super) fn url(engine: &Engine, sandbox: &Sandbox) -> String {
 /// The URL that leads to a port of a sandbox, once that is exposed.
 pub fn port_url(engine: &Engine, sandbox: &Sandbox, port: u16) -> String {
     format!("{}/preview/{}-{port}", engine.base_url(), sandbox.id())
+}
+
+/// What the token of a link is called behind the `?`.
+const SHARE: &str = "share=";
+
+/// The link to a URL, for whoever gets it.
+pub fn link(url: &str, token: &SecretString) -> String {
+    format!("{url}?{SHARE}{}", token.expose_secret())
 }
 
 /// The port that the URL of the service's sandbox leads to, if it leads to this service.
@@ -69,9 +78,15 @@ async fn lead(engine: Engine, key: &str, request: Request) -> Response {
         return nothing();
     };
     let record = sandbox.record();
-    let access = match port {
-        Some(port) => record.previews.get(&port).copied(),
-        None => Some(record.access),
+    let access = match (shared(&request), port) {
+        (Some(token), port) => {
+            if !record.shares.values().any(|it| it.admits(token, port)) {
+                return refusal(StatusCode::UNAUTHORIZED, "this link does not hold");
+            }
+            Some(Access::Public)
+        }
+        (None, Some(port)) => record.previews.get(&port).copied(),
+        (None, None) => Some(record.access),
     };
     match access {
         None => return nothing(),
@@ -93,6 +108,24 @@ async fn lead(engine: Engine, key: &str, request: Request) -> Response {
     match ask(port, &format!("/preview/{key}"), request).await {
         Ok(answer) => answer,
         Err(error) => refusal(StatusCode::BAD_GATEWAY, format!("port {port}: {error}")),
+    }
+}
+
+/// The token of a link.
+fn shared(request: &Request) -> Option<&str> {
+    let mut pairs = request.uri().query()?.split('&');
+    pairs.find_map(|pair| pair.strip_prefix(SHARE))
+}
+
+/// A path with what is behind it, without the token of a link.
+fn without_share(target: &str) -> String {
+    let Some((path, query)) = target.split_once('?') else {
+        return target.to_owned();
+    };
+    let pairs = query.split('&').filter(|pair| !pair.starts_with(SHARE));
+    match pairs.collect::<Vec<_>>().join("&") {
+        rest if rest.is_empty() => path.to_owned(),
+        rest => format!("{path}?{rest}"),
     }
 }
 
@@ -135,6 +168,7 @@ async fn ask(
         .path_and_query()
         .map_or("/", |target| target.as_str());
     let target = target.strip_prefix(below).unwrap_or(target);
+    let target = without_share(target);
     let slash = if target.starts_with('/') { "" } else { "/" };
     parts.uri = format!("{slash}{target}").parse::<Uri>()?;
     // Each side has a connection, and a name, of its own; the token is not the service's business.

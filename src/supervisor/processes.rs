@@ -4,6 +4,8 @@
 //! A process stays in the list when it has ended, until the supervisor ends or there are
 //! [`NEWER`] newer ones.
 
+mod client;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +20,8 @@ use super::store::{Record, Store};
 use crate::model::{
     Condition, Secrets, ServiceGoal, ServiceKind, ServiceName, ServiceSpec, ServiceState,
 };
+
+pub use client::ProcessObject;
 
 /// So many newer ones make one that has ended forgotten.
 const NEWER: usize = 100;

@@ -56,6 +56,7 @@ fn acts(port: u16) -> Vec<Act> {
     );
     let pauses = only_on(&["iris", "miosa"], "cannot pause sandboxes");
     let extends = only_on(&["miosa"], "cannot give sandboxes more time");
+    let links = only_on(&["miosa"], "cannot make links that let others in");
     let ports = only_on(
         &["sprites", "pocketenv", "miosa"],
         "cannot tell where ports are reached",
@@ -98,6 +99,38 @@ fn acts(port: u16) -> Vec<Act> {
         act("stop web/api", "", ALL),
         act("start web/api", "", ALL),
         act("restart web/api", "", ALL),
+        act(
+            "restart --sandbox web",
+            "",
+            [
+                "cannot restart a sandbox itself: what runs in it outlives that it is suspended",
+                "",
+                "",
+                "",
+            ],
+        ),
+        act("share web", "?share=", links),
+        act("share web --token", "?share=", links),
+        act("share web --list", "read", links),
+        act("unshare web nothing", "", links),
+        act(
+            "ps web",
+            "Nothing runs beside services",
+            only_on(
+                &["sprites", "miosa"],
+                "cannot tell what runs beside services",
+            ),
+        ),
+        act(
+            "kill web 0",
+            "",
+            [
+                "cannot end what runs beside services",
+                "there is no process `0` in `web`",
+                "cannot end what runs beside services",
+                "there is no process `0` in `web`",
+            ],
+        ),
         act(
             "signal web/api USR1",
             "",

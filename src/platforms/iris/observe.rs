@@ -180,6 +180,11 @@ impl Observe for Iris {
         false
     }
 
+    /// What runs in one outlives its suspension.
+    fn restarts_sandboxes(&self) -> bool {
+        false
+    }
+
     async fn observe(&self) -> Result<BTreeMap<SandboxName, Listing>> {
         let looked = self.look().await?;
         let listings = looked.into_iter().map(async |(name, read)| {

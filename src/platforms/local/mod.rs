@@ -11,6 +11,7 @@ mod files;
 mod folder;
 mod inventory;
 mod logs;
+mod processes;
 mod repo;
 
 use std::collections::BTreeMap;
@@ -30,7 +31,7 @@ use crate::model::{
 };
 use crate::platforms::{
     Act, Attached, Attachment, Described, Endpoint, ForkOptions, InventoryEntry, InventoryQuery,
-    LogLine, LogQuery, Observe, PlatformError, Progress, Result, Streams, Upgraded,
+    LogLine, LogQuery, Observe, PlatformError, Process, Progress, Result, Streams, Upgraded,
 };
 use crate::supervisor::{self, Client, ClientError, ServiceObject};
 pub use capabilities::capabilities;
@@ -276,6 +277,10 @@ impl Observe for Local {
 
     async fn endpoints(&self, sandbox: &SandboxName) -> Result<Vec<Endpoint>> {
         self.list_endpoints(sandbox).await
+    }
+
+    async fn processes(&self, sandbox: &SandboxName) -> Result<Vec<Process>> {
+        self.list_processes(sandbox).await
     }
 
     async fn attached(&self, sandbox: &SandboxName, kind: Attachment) -> Result<Vec<Attached>> {
@@ -527,6 +532,10 @@ impl Act for Local {
         let client = self.client(&service.sandbox)?;
         let sent = client.signal(&service.service, signal).await;
         sent.map_err(refused).map(drop)
+    }
+
+    async fn kill(&self, sandbox: &SandboxName, id: &str, signal: Option<&str>) -> Result<()> {
+        self.end_process(sandbox, id, signal).await
     }
 
     async fn write_file(

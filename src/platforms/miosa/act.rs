@@ -9,6 +9,7 @@ use tokio::io::AsyncRead;
 use tokio::time::{Instant, sleep};
 
 use super::client::key;
+use super::size::size;
 use super::wire::{Record, Stage};
 use super::{Miosa, ledger};
 use crate::model::{
@@ -17,49 +18,16 @@ use crate::model::{
 };
 use crate::platforms::cloud::http::HttpError;
 use crate::platforms::{
-    Act, Attachment, Described, Endpoint, ForkOptions, PlatformError, Progress, Result, Streams,
+    Act, Attachment, Described, Endpoint, ForkOptions, Link, LinkId, LinkTo, PlatformError,
+    Progress, Result, Streams,
 };
 
 /// The pauses between two looks at a sandbox: from the first on, up to the second.
 const PAUSES: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(2)];
 
-/// Sizes with their processors, and memory and disk in MiB (§4).
-const SIZES: [(&str, u32, u64, u64); 5] = [
-    ("xs", 1, 2048, 10240),
-    ("small", 2, 4096, 10240),
-    ("medium", 4, 8192, 20480),
-    ("large", 8, 16384, 40960),
-    ("xl", 16, 32768, 81920),
-];
+pub(super) const MIB: u64 = 1 << 20;
 
-const MIB: u64 = 1 << 20;
-
-/// The size that is asked for: all three numbers, or the smallest size that has what is wanted.
-fn size(spec: &SandboxSpec) -> Result<Map<String, Value>> {
-    let mib = |bytes: u64| bytes.div_ceil(MIB);
-    let (memory, disk) = (spec.memory.map(mib), spec.disk.map(mib));
-    let fields = match (spec.vcpus, memory, disk) {
-        (None, None, None) => json!({}),
-        (Some(cpus), Some(memory), Some(disk)) => {
-            json!({ "cpu_count": cpus, "memory_mb": memory, "disk_size_mb": disk })
-        }
-        (cpus, memory, disk) => {
-            let enough = |(_, has_cpus, has_memory, has_disk): &&(&str, u32, u64, u64)| {
-                cpus.is_none_or(|it| it <= *has_cpus)
-                    && memory.is_none_or(|it| it <= *has_memory)
-                    && disk.is_none_or(|it| it <= *has_disk)
-            };
-            let (name, ..) = SIZES.iter().find(enough).ok_or_else(|| {
-                PlatformError::new("no size of Miosa has as many processors, memory and disk")
-                    .hint("say all three of `vcpus`, `memory` and `disk`")
-            })?;
-            json!({ "size": name })
-        }
-    };
-    Ok(object(fields))
-}
-
-fn object(value: Value) -> Map<String, Value> {
+pub(super) fn object(value: Value) -> Map<String, Value> {
     match value {
         Value::Object(map) => map,
         _ => Map::new(),
@@ -253,7 +221,11 @@ impl Act for Miosa {
         spec: &SandboxSpec,
         _secrets: &Secrets,
     ) -> Result<()> {
-        self.store(sandbox, spec).await
+        let known = self.get(sandbox).await?;
+        // Before it is written down that it has the size: what fails is tried again.
+        self.resize(sandbox, &known, spec).await?;
+        let fields = mutable(&self.stack, sandbox, spec);
+        self.rewrite(sandbox, &known, spec, fields).await
     }
 
     async fn start_sandbox(&self, sandbox: &SandboxName, _spec: &SandboxSpec) -> Result<()> {
@@ -324,6 +296,23 @@ impl Act for Miosa {
 
     async fn signal(&self, service: &ServiceAddress, signal: &str) -> Result<()> {
         self.send_signal(service, signal).await
+    }
+
+    async fn share(
+        &self,
+        sandbox: &SandboxName,
+        to: LinkTo,
+        time: Option<Duration>,
+    ) -> Result<(Link, SecretString)> {
+        self.make_link(sandbox, to, time).await
+    }
+
+    async fn unshare(&self, sandbox: &SandboxName, link: &LinkId) -> Result<()> {
+        self.take_link(sandbox, link).await
+    }
+
+    async fn kill(&self, sandbox: &SandboxName, id: &str, signal: Option<&str>) -> Result<()> {
+        self.end_process(sandbox, id, signal).await
     }
 
     async fn create_checkpoint(

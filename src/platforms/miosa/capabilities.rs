@@ -5,14 +5,15 @@ use crate::model::{Capabilities, Scope, Support, Urls};
 use Scope::{Sandbox, Service};
 use Support::{Fixed, Supplied, Unsupported};
 
-const MADE: &str = "a sandbox keeps its template and size";
+const MADE: &str = "a sandbox keeps its template and disk";
+const SIZED: &str = "a sandbox keeps its size, unless the entry says `resizes_in_place: true`";
 const NO_FIELD: &str = "Miosa runs commands as they are, as one user";
 
 /// Fields that are not simply handed over.
 const EXCEPTIONS: &[(Scope, &str, Support, &str)] = &[
     (Sandbox, "base", Fixed, MADE),
-    (Sandbox, "vcpus", Fixed, MADE),
-    (Sandbox, "memory", Fixed, MADE),
+    (Sandbox, "vcpus", Fixed, SIZED),
+    (Sandbox, "memory", Fixed, SIZED),
     (Sandbox, "disk", Fixed, MADE),
     (
         Sandbox,
@@ -157,6 +158,10 @@ const SETTINGS: &[(&str, &str)] = &[
     (
         "lists_account",
         "whether the whole account is searched for the stack, which adopting needs; false",
+    ),
+    (
+        "resizes_in_place",
+        "whether a sandbox can be given other `vcpus` and `memory`; false",
     ),
     (
         "services",

@@ -5,7 +5,10 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use super::wire::{Process, Ran, Record, listed, log_lines, named, read, says_ready, unwrapped};
+use super::wire::{
+    Process, Ran, Record, Resized, Shared, listed, log_lines, named, read, resized, says_ready,
+    shared, unwrapped,
+};
 use crate::platforms::cloud::http::{Answer, Client, HttpError, Lines, Request, Retry};
 
 type Result<T, E = HttpError> = std::result::Result<T, E>;
@@ -256,6 +259,32 @@ impl Api {
     /// Ends that.
     pub(super) async fn remove_preview(&self, id: &str, preview: &str) -> Result<()> {
         gone(value(self.at(Method::DELETE, id, &["previews", preview])).await)
+    }
+
+    /// Gives a sandbox another size.
+    pub(super) async fn resize(&self, id: &str, cpus: u32, mib: u64) -> Result<Resized> {
+        let body = json!({ "cpu_count": cpus, "memory_mb": mib });
+        let request = self.at(Method::PATCH, id, &["resources"]).json(&body);
+        Ok(resized(&value(request).await?))
+    }
+
+    /// Makes a link of one of these kinds: `["shares"]`, `["preview-token"]`, `["previews", id, "share"]`.
+    pub(super) async fn share(&self, id: &str, kind: &[&str], body: &Value) -> Result<Shared> {
+        let request = self.at(Method::POST, id, kind).json(body);
+        let made = value(request.idempotency_key(&key())).await?;
+        Ok(shared(&made))
+    }
+
+    /// The links that are listed.
+    pub(super) async fn shares(&self, id: &str) -> Result<Vec<Shared>> {
+        let body = self.get(id, &["shares"]).fetch_as(json_body).await?;
+        let all = listed(body, &["data", "shares", "items"]);
+        Ok(all.iter().map(shared).collect())
+    }
+
+    /// Takes a link back: `["shares", id]` or `["previews", id, "share"]`.
+    pub(super) async fn unshare(&self, id: &str, which: &[&str]) -> Result<()> {
+        gone(value(self.at(Method::DELETE, id, which)).await)
     }
 
     /// The names of the variables.

@@ -19,7 +19,10 @@ mod extras;
 mod ledger;
 mod named;
 mod observe;
+mod processes;
 mod services;
+mod shares;
+mod size;
 mod snapshots;
 mod start;
 mod wire;
@@ -52,6 +55,8 @@ struct Options {
     merges_variables: bool,
     /// Whether all sandboxes of the account are listed, and not only those that were made for the stack.
     lists_account: bool,
+    /// Whether a sandbox can be given another size.
+    resizes_in_place: bool,
     /// How long a sandbox may take to be ready.
     ready_timeout: Duration,
     /// Whether services are the platform's own named ones instead of processes.
@@ -99,6 +104,7 @@ impl Miosa {
             stdin: settings.flag("stdin", false)?,
             merges_variables: settings.flag("merges_variables", false)?,
             lists_account: settings.flag("lists_account", false)?,
+            resizes_in_place: settings.flag("resizes_in_place", false)?,
             ready_timeout: settings.duration("ready_timeout", Duration::from_secs(120))?,
             named: match settings.plain("services").as_deref() {
                 None | Some("processes") => false,

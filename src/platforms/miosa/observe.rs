@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::command::{Marker, key, rev};
 use super::ledger::{self, Ledger};
+use super::size::RESIZED;
 use super::wire::{Process, Record, Stage};
 use super::{Miosa, act};
 use crate::model::{
@@ -17,8 +18,8 @@ use crate::model::{
     SandboxSpec, SandboxState, ServiceAddress, ServiceKind, ServiceName, ServiceState,
 };
 use crate::platforms::{
-    Attached, Attachment, Described, Endpoint, InventoryEntry, InventoryQuery, LogLine, LogQuery,
-    Observe, Result,
+    Attached, Attachment, Described, Endpoint, InventoryEntry, InventoryQuery, Link, LogLine,
+    LogQuery, Observe, Process as Beside, Result,
 };
 
 impl Miosa {
@@ -80,7 +81,7 @@ impl Miosa {
     }
 
     /// What a sandbox was made from, with what the platform says differently laid over.
-    fn echoed(&self, record: &Record) -> SandboxSpec {
+    pub(super) fn echoed(&self, record: &Record) -> SandboxSpec {
         let mut spec = ledger::sandbox_spec(record).unwrap_or_default();
         spec.platform.clone_from(&self.entry);
         act::lay_over(&mut spec, record);
@@ -205,6 +206,12 @@ impl Observe for Miosa {
         super::capabilities()
     }
 
+    fn fixed_fields(&self) -> Vec<&'static str> {
+        let resized = |field: &&str| self.options.resizes_in_place && RESIZED.contains(field);
+        let fixed = self.capabilities().fixed();
+        fixed.filter(|field| !resized(field)).collect()
+    }
+
     /// What gabion notes about services is kept beside.
     fn checkpoints_hold_definitions(&self) -> bool {
         false
@@ -258,6 +265,14 @@ impl Observe for Miosa {
 
     async fn endpoints(&self, sandbox: &SandboxName) -> Result<Vec<Endpoint>> {
         self.list_endpoints(sandbox).await
+    }
+
+    async fn links(&self, sandbox: &SandboxName) -> Result<Vec<Link>> {
+        self.list_links(sandbox).await
+    }
+
+    async fn processes(&self, sandbox: &SandboxName) -> Result<Vec<Beside>> {
+        self.list_processes(sandbox).await
     }
 
     async fn read_file(

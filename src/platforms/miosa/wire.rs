@@ -1,6 +1,7 @@
 //! What Miosa answers, in all the shapes that its clients have to accept: protocol page miosa, §2 to §5.
 
 use jiff::Timestamp;
+use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
@@ -208,6 +209,49 @@ impl Process {
     /// When it was started.
     pub(super) fn started(&self) -> Option<Timestamp> {
         self.started_at.as_deref()?.parse().ok()
+    }
+}
+
+/// What came of another size (§4).
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Resized {
+    /// It has it, or will have it once it is resumed.
+    InPlace,
+    /// Another sandbox was made that has it.
+    Elsewhere(String),
+    /// Nothing was changed.
+    Not,
+}
+
+/// An answer that says nothing is taken for a yes: the status was one.
+pub(super) fn resized(body: &Value) -> Resized {
+    let other = &body["new_sandbox"];
+    if let Some(id) = other.as_str().or(other["id"].as_str()) {
+        return Resized::Elsewhere(id.to_owned());
+    }
+    let says = |key: &str| body[key].as_bool();
+    match (says("applied_live"), says("requires_restart")) {
+        (Some(false), Some(false)) => Resized::Not,
+        _ => Resized::InPlace,
+    }
+}
+
+/// A link that lets others in (§4). Its address is not to be shown: it holds a token.
+pub(super) struct Shared {
+    pub id: Option<String>,
+    pub url: Option<SecretString>,
+    pub expires_at: Option<Timestamp>,
+    pub scope: Option<String>,
+}
+
+/// A link, whatever its fields are called.
+pub(super) fn shared(body: &Value) -> Shared {
+    let text = |keys: &[&str]| keys.iter().find_map(|key| body[*key].as_str());
+    Shared {
+        id: text(&["share_id", "id"]).map(str::to_owned),
+        url: text(&["share_url", "url", "preview_url"]).map(SecretString::from),
+        expires_at: text(&["expires_at"]).and_then(|at| at.parse().ok()),
+        scope: text(&["scope"]).map(str::to_owned),
     }
 }
 

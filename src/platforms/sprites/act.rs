@@ -212,6 +212,7 @@ impl Act for Sprites {
             spec: spec.clone(),
             services: Default::default(),
             foreign: Default::default(),
+            stopped: false,
         };
         self.lock().insert(sandbox.clone(), seen);
         Ok(())
@@ -226,9 +227,9 @@ impl Act for Sprites {
         self.replace(sandbox, spec).await
     }
 
-    /// A sprite wakes on any request.
-    async fn start_sandbox(&self, _: &SandboxName, _: &SandboxSpec) -> Result<()> {
-        Ok(())
+    /// A sprite wakes on any request; one that was stopped is to begin afresh.
+    async fn start_sandbox(&self, sandbox: &SandboxName, _: &SandboxSpec) -> Result<()> {
+        self.begin_afresh(sandbox).await
     }
 
     /// A sprite sleeps when it is idle: only its services can be stopped.
@@ -243,7 +244,11 @@ impl Act for Sprites {
             let (sprite, grace) = (&seen.sprite, it.mark.spec().stop.grace.0);
             async move { self.stop(sprite, &address, grace).await }
         });
-        try_join_all(stops).await.map(drop)
+        try_join_all(stops).await?;
+        if let Some(seen) = self.lock().get_mut(sandbox) {
+            seen.stopped = true;
+        }
+        Ok(())
     }
 
     async fn delete_sandbox(&self, sandbox: &SandboxName) -> Result<()> {
@@ -319,6 +324,10 @@ impl Act for Sprites {
         let (sprite, _) = self.seen_service(service).await?;
         let name = service.service.as_str();
         Ok(self.client.signal(&sprite, name, signal).await?)
+    }
+
+    async fn kill(&self, sandbox: &SandboxName, id: &str, signal: Option<&str>) -> Result<()> {
+        self.end_session(sandbox, id, signal).await
     }
 
     /// The answer tells no version.

@@ -12,7 +12,7 @@ use super::wire::{self, Service, Status};
 use crate::model::{Checkpoint, Restored, SandboxName, Secrets, ServiceName};
 use crate::platforms::{PlatformError, Result};
 
-/// How long a sprite may take to be back after a restore (§4).
+/// How long a sprite may take to be back after a restore (§4) or a restart.
 const BACK: Duration = Duration::from_secs(120);
 
 /// The pause between two looks at a sprite that is not back yet.
@@ -91,7 +91,7 @@ impl Sprites {
     }
 
     /// The services once a sprite is back: it answers, and nothing is on its way any more.
-    async fn back(&self, sprite: &str, began: Instant) -> Result<Vec<Service>> {
+    pub(super) async fn back(&self, sprite: &str, began: Instant) -> Result<Vec<Service>> {
         loop {
             let late = began.elapsed() > BACK;
             match self.client.services(sprite).await {

@@ -10,8 +10,8 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::frames::Frames;
 use super::wire::{
-    Check, Checkpoint, CreateSprite, Definition, Event, Page, Service, Services, Sprite,
-    UpdateSprite,
+    Check, Checkpoint, CreateSprite, Definition, Event, Page, Service, Services, Session, Sessions,
+    Sprite, UpdateSprite,
 };
 use crate::platforms::cloud::http::{self, HttpError, Lines, Request, Retry, Socket};
 
@@ -134,6 +134,12 @@ impl Client {
         request.send().await.map(drop)
     }
 
+    /// Restarts a sprite, with all that runs in it (§2).
+    pub async fn restart_sprite(&self, name: &str) -> Result<()> {
+        let request = self.within(Method::POST, name, &["restart"]);
+        request.send().await.map(drop)
+    }
+
     /// Deletes a sprite (§2). An absent one counts as deleted.
     pub async fn delete_sprite(&self, name: &str) -> Result<()> {
         gone(
@@ -247,6 +253,29 @@ impl Client {
         Ok(Frames::new(request.blocks(command.idle).await?))
     }
 
+    /// The commands that run (§5).
+    pub async fn sessions(&self, sprite: &str) -> Result<Vec<Session>> {
+        let request = self.within(Method::GET, sprite, &["exec"]);
+        let Sessions { sessions } = request.fetch().await?;
+        Ok(sessions)
+    }
+
+    /// Ends a command that runs (§5), and tells how that went; `grace` is how long it may ignore the signal.
+    pub async fn kill_session(
+        &self,
+        sprite: &str,
+        id: &str,
+        signal: &str,
+        grace: Duration,
+    ) -> Result<Watched> {
+        let request = self.within(Method::POST, sprite, &["exec", id, "kill"]);
+        let request = request
+            .query("signal", signal)
+            .query("timeout", format!("{}s", grace.as_secs()))
+            .timeout(grace + IDLE);
+        watch_for(request, grace + IDLE).await
+    }
+
     fn command(&self, method: Method, sprite: &str, command: &Command<'_>) -> Request<'_> {
         let mut request = self.within(method, sprite, &["exec"]);
         for word in command.argv {
@@ -343,7 +372,7 @@ async fn watch_for(request: Request<'_>, idle: Duration) -> Result<Watched> {
         // What is no event of a stream is left out (§3): some servers answer with the service.
         let event: Event = serde_json::from_str(&line).unwrap_or_default();
         match event.kind.as_str() {
-            "exit" => watched.exit = event.exit_code,
+            "exit" | "exited" => watched.exit = event.exit_code,
             "error" => watched.error = event.error.or(event.data),
             "stopped" => watched.stopped = true,
             _ => {}

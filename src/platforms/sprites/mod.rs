@@ -18,6 +18,8 @@ mod frames;
 mod labels;
 mod logs;
 mod observe;
+mod restart;
+mod sessions;
 mod start;
 mod wire;
 
@@ -64,6 +66,8 @@ struct Seen {
     services: BTreeMap<ServiceName, SeenService>,
     /// Services without our mark.
     foreign: BTreeSet<String>,
+    /// Whether all its services were stopped, as one does with a sandbox, since it was read.
+    stopped: bool,
 }
 
 /// A service of ours as it was read last, or written since.

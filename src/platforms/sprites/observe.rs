@@ -21,7 +21,7 @@ use crate::model::{
 use crate::platforms::cloud::http::HttpError;
 use crate::platforms::{
     Check, Described, Endpoint, InventoryEntry, InventoryQuery, LogLine, LogQuery, Observe,
-    PlatformError, Result,
+    PlatformError, Process, Result,
 };
 
 /// What was found of a sprite that is the stack's.
@@ -125,6 +125,7 @@ impl Sprites {
             spec,
             services: BTreeMap::new(),
             foreign: Default::default(),
+            stopped: false,
         };
         for service in services {
             let name = ServiceName::new(service.name.as_str()).ok();
@@ -202,6 +203,10 @@ impl Observe for Sprites {
         };
         let told = |reference: &&Reference| ((*reference).clone(), url.clone());
         Ok(references.iter().map(told).collect())
+    }
+
+    async fn processes(&self, sandbox: &SandboxName) -> Result<Vec<Process>> {
+        self.list_sessions(sandbox).await
     }
 
     async fn check(&self, sandbox: &SandboxName) -> Result<Option<Check>> {

@@ -239,6 +239,24 @@ pub(super) struct Event {
     pub error: Option<String>,
 }
 
+/// The commands that run (§5).
+#[derive(Deserialize)]
+pub(super) struct Sessions {
+    pub sessions: Vec<Session>,
+}
+
+/// A command that runs (§5).
+#[derive(Deserialize)]
+pub(super) struct Session {
+    pub id: String,
+    #[serde(default)]
+    pub command: Option<String>,
+    #[serde(default)]
+    pub workdir: Option<String>,
+    #[serde(default)]
+    pub created: Option<Timestamp>,
+}
+
 /// A checkpoint (§4).
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Checkpoint {

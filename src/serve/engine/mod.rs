@@ -13,6 +13,7 @@ mod passes;
 mod record;
 mod sandbox;
 mod services;
+mod share;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -30,6 +31,7 @@ pub use passes::Pass;
 pub use record::{Access, Record, ServiceNote};
 pub use sandbox::Sandbox;
 pub use services::{Defined, Known, service_name};
+pub use share::Share;
 
 use passes::Passes;
 

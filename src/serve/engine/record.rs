@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::share::Share;
 use crate::model::{ServiceName, ServiceSpec};
 
 const FILE: &str = "platform.json";
@@ -41,6 +42,9 @@ pub struct Record {
     /// The ports that are exposed, each at a URL of its own, and who may follow it.
     #[serde(default)]
     pub previews: BTreeMap<u16, Access>,
+    /// The links that let others follow these URLs, by their ids.
+    #[serde(default)]
+    pub shares: BTreeMap<String, Share>,
     /// What is known of services beside their definitions.
     #[serde(default)]
     pub services: BTreeMap<ServiceName, ServiceNote>,
@@ -88,6 +92,7 @@ impl Record {
             variables: BTreeMap::new(),
             access: Access::default(),
             previews: BTreeMap::new(),
+            shares: BTreeMap::new(),
             services: BTreeMap::new(),
             extra: BTreeMap::new(),
         }

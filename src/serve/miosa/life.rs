@@ -140,6 +140,7 @@ pub(super) async fn wake(sandbox: &Sandbox) -> Answer<()> {
     }
     note(sandbox, |note| {
         note.paused = false;
+        note.resources = note.resources_later.take().or(note.resources);
         note.deadline = note.timeout_sec.map(sandboxes::deadline);
     })
 }

@@ -17,8 +17,10 @@ mod problem;
 mod processes;
 mod reply;
 mod request;
+mod resources;
 mod sandboxes;
 mod services;
+mod shares;
 mod snapshots;
 mod switches;
 
@@ -35,9 +37,10 @@ use serde_json::{Map, Value};
 
 use self::memory::Memory;
 use self::problem::Problem;
+use self::resources::Resources;
 use super::engine::Engine;
 
-pub use self::switches::{LogShape, Switches};
+pub use self::switches::{LogShape, Resize, Switches};
 
 /// What the record of a sandbox is asked for.
 const PROTOCOL: &str = "miosa";
@@ -76,6 +79,10 @@ struct Note {
     slug: Option<String>,
     template: Option<String>,
     size: Option<String>,
+    /// What it has instead of what its size has.
+    resources: Option<Resources>,
+    /// What it is to have once it is resumed.
+    resources_later: Option<Resources>,
     metadata: Map<String, Value>,
     /// `external_project_id` and its like, as they were given.
     external: BTreeMap<String, String>,
@@ -131,6 +138,7 @@ fn of_one() -> Router<Miosa> {
         .route("/pause", post(life::pause))
         .route("/resume", post(life::resume))
         .route("/extend", post(life::extend))
+        .route("/resources", get(resources::show).patch(resources::change))
         .route("/readiness", get(life::readiness))
         .merge(of_processes())
         .merge(of_files())
@@ -143,6 +151,13 @@ fn of_one() -> Router<Miosa> {
             "/previews/{preview}",
             get(ports::show_preview).delete(ports::remove_preview),
         )
+        .route(
+            "/previews/{preview}/share",
+            post(shares::share_preview).delete(shares::unshare_preview),
+        )
+        .route("/preview-token", post(shares::token))
+        .route("/shares", get(shares::list).post(shares::create))
+        .route("/shares/{share}", delete(shares::delete))
         .route("/env", get(env::list).put(env::set))
         .route("/env/sync", post(env::sync))
         .route("/env/{key}", delete(env::remove))

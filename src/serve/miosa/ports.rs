@@ -63,8 +63,7 @@ pub(super) async fn expose(
     body: Bytes,
 ) -> Answer {
     let ExposeBody { port } = request::json(&body)?;
-    let first = kept(&sandbox).previews.into_values().next();
-    let port = port.or(first);
+    let port = port.or_else(|| first(&sandbox));
     let port = port.ok_or_else(|| Problem::invalid("`port` is missing"))?;
     add(&sandbox, port)?;
     Ok(miosa.ok(json!({
@@ -77,6 +76,17 @@ pub(super) async fn expose(
 
 fn kept(sandbox: &Sandbox) -> Note {
     sandbox.record().extra(PROTOCOL)
+}
+
+/// The first port that is exposed.
+pub(super) fn first(sandbox: &Sandbox) -> Option<u16> {
+    kept(sandbox).previews.into_values().next()
+}
+
+/// The port of a preview.
+pub(super) fn of_preview(sandbox: &Sandbox, id: &str) -> Answer<u16> {
+    let port = kept(sandbox).previews.remove(id);
+    port.ok_or_else(|| Problem::not_found("preview"))
 }
 
 pub(super) async fn previews(Chosen(sandbox): Chosen) -> Answer {
@@ -102,11 +112,8 @@ pub(super) async fn show_preview(
     Chosen(sandbox): Chosen,
     Path((_, id)): Path<(String, String)>,
 ) -> Answer {
-    let previews = kept(&sandbox).previews;
-    let port = previews
-        .get(&id)
-        .ok_or_else(|| Problem::not_found("preview"))?;
-    Ok(miosa.ok(object(&id, *port)))
+    let port = of_preview(&sandbox, &id)?;
+    Ok(miosa.ok(object(&id, port)))
 }
 
 pub(super) async fn remove_preview(
@@ -115,5 +122,6 @@ pub(super) async fn remove_preview(
 ) -> Answer<StatusCode> {
     let removed = life::note(&sandbox, |note| note.previews.remove(&id))?;
     removed.ok_or_else(|| Problem::not_found("preview"))?;
+    sandbox.update(|record| record.shares.remove(&id))?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::problem::{Answer, Problem};
 use super::request::{self, Caller, Chosen, Params};
+use super::resources::Resources;
 use super::{Miosa, Note, PROTOCOL, identity, life, request as asked};
 use crate::serve::engine::{Account, Sandbox, Wish};
 
@@ -22,15 +23,6 @@ const TIMEOUT: u64 = 3600;
 
 /// The longest page of a list, and the usual one.
 const PAGE: (usize, usize) = (100, 20);
-
-/// Processors, memory and disk (MiB) by size.
-const SIZES: [(&str, u32, u32, u32); 5] = [
-    ("xs", 1, 2048, 10240),
-    ("small", 2, 4096, 10240),
-    ("medium", 4, 8192, 20480),
-    ("large", 8, 16384, 40960),
-    ("xl", 16, 32768, 81920),
-];
 
 /// What both creation and update understand.
 #[derive(Deserialize)]
@@ -126,10 +118,11 @@ pub(super) fn object(miosa: &Miosa, account: &Account, sandbox: &Sandbox) -> Val
     let note: Note = record.extra(PROTOCOL);
     let uuid = identity::uuid(sandbox.id());
     let size = note.size.as_deref().unwrap_or("small");
-    let (_, cpus, memory, disk) = SIZES
-        .into_iter()
-        .find(|it| it.0 == size)
-        .unwrap_or(SIZES[1]);
+    let Resources {
+        cpu_count: cpus,
+        memory_mb: memory,
+        disk_size_mb: disk,
+    } = Resources::of(&note);
     let slug = note.slug.clone();
     let slug = slug.unwrap_or_else(|| uuid.chars().take(8).collect());
     let state = life::state(&note, sandbox, miosa);
@@ -181,20 +174,27 @@ pub(super) async fn create(
     body: Bytes,
 ) -> Answer {
     let body: CreateBody = request::json(&body)?;
-    let numbers = [body.cpu_count, body.memory_mb, body.disk_size_mb];
-    let given = numbers.iter().flatten().count();
-    if !matches!(given, 0 | 3) {
-        let text = "cpu_count, memory_mb and disk_size_mb belong together";
-        return Err(Problem::invalid(text));
-    }
+    let resources = match (body.cpu_count, body.memory_mb, body.disk_size_mb) {
+        (None, None, None) => None,
+        (Some(cpu_count), Some(memory_mb), Some(disk_size_mb)) => Some(Resources {
+            cpu_count,
+            memory_mb,
+            disk_size_mb,
+        }),
+        _ => {
+            let text = "cpu_count, memory_mb and disk_size_mb belong together";
+            return Err(Problem::invalid(text));
+        }
+    };
     let size = body.size.unwrap_or_else(|| "small".to_owned());
-    if SIZES.iter().all(|(name, ..)| *name != size) {
+    if Resources::of_size(&size).is_none() {
         return Err(Problem::invalid(format!("there is no size `{size}`")));
     }
     let switches = miosa.switches();
     let mut note = Note {
         template: body.template_id,
         size: Some(size),
+        resources,
         ephemeral: body.persistent == Some(false),
         deadline: Some(deadline(TIMEOUT)),
         provisioning: switches.provisioning,

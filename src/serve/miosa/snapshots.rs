@@ -95,7 +95,7 @@ pub(super) async fn restore(
 }
 
 /// A sandbox that has what another one has, but for its addresses.
-fn copy_of(sandbox: &Sandbox, name: String, metadata: Map<String, Value>) -> Wish {
+pub(super) fn copy_of(sandbox: &Sandbox, name: String, metadata: Map<String, Value>) -> Wish {
     let record = sandbox.record();
     let mut note: Note = record.extra(PROTOCOL);
     note.slug = None;

@@ -50,8 +50,27 @@ pub struct Switches {
     pub no_service_env: bool,
     /// A restore makes another sandbox.
     pub restore_elsewhere: bool,
+    /// What comes of another size.
+    pub resize: Resize,
     /// Errors are flat: `{"error":"text","code":"CODE"}`.
     pub flat_errors: bool,
+}
+
+/// What comes of another size for a sandbox.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Resize {
+    /// It has it at once.
+    #[default]
+    Live,
+    /// It has it once it is resumed the next time.
+    Restart,
+    /// Another sandbox is made that has it, and this one is left.
+    Copy,
+    /// Another sandbox is made that has it, and this one is removed.
+    Replace,
+    /// Nothing.
+    Never,
 }
 
 /// How the lines of a process are told.

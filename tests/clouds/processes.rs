@@ -1,0 +1,145 @@
+//! What runs in a sandbox beside its services, and sandboxes that are restarted with all of it.
+
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+use crate::common::{Project, eventually};
+use crate::projects::{flat, no_changes, on};
+use crate::served::Served;
+
+const SERVICE: &str = "  web:
+    services:
+      api: { cmd: sleep, args: [\"1000\"] }
+";
+
+fn processes(project: &Project) -> Vec<Value> {
+    let listed = project.ok(&["ps", "web", "--json"]).stdout();
+    let listed: Value = serde_json::from_str(&listed).expect("JSON");
+    listed["processes"].as_array().expect("a list").clone()
+}
+
+#[test]
+fn a_command_on_sprites_is_listed_while_it_runs_and_is_ended_by_its_id() {
+    let served = Served::start();
+    let project = on(&served, "sprites", SERVICE);
+    project.ok(&["apply", "--yes"]);
+    let mut exec = project.command(&["exec", "web", "--", "sleep", "1234"]);
+    let exec = exec.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let mut exec = exec.expect("gabion runs");
+    eventually("the command is listed", || processes(&project).len() == 1);
+    let listed = processes(&project).remove(0);
+    assert_eq!(listed["command"], "sleep 1234");
+    assert!(listed["started_at"].is_string(), "{listed}");
+    let table = project.ok(&["ps", "web"]).stdout();
+    assert!(table.contains("sleep 1234"), "{table}");
+    let id = listed["id"].as_str().expect("text");
+    project.ok(&["kill", "web", id, "--signal", "INT"]);
+    assert_eq!(exec.wait().expect("an end").code(), Some(130));
+    assert_eq!(processes(&project), Vec::<Value>::new());
+    no_changes(&project);
+}
+
+fn process_of_somebody(served: &Served, kind: &str) {
+    let project = on(served, kind, SERVICE);
+    project.ok(&["apply", "--yes"]);
+    assert_eq!(processes(&project), Vec::<Value>::new());
+    let path = "/api/v1/sandboxes";
+    let (_, all) = served.ask("GET", path, Value::Null);
+    let id = all["data"][0]["id"].as_str().expect("an id").to_owned();
+    let path = format!("{path}/{id}/processes");
+    let (status, _) = served.ask("POST", &path, json!({ "command": "exec sleep 1234" }));
+    assert_eq!(status, 201);
+    let listed = processes(&project);
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0]["command"], "exec sleep 1234");
+    let id = listed[0]["id"].as_str().expect("text");
+    let refused = project.run(&["kill", "web", id, "--signal", "INT"]);
+    assert_eq!(refused.code(), Some(1), "{refused}");
+    assert!(flat(&refused).contains("leave out --signal"), "{refused}");
+    // A service is none of them.
+    let told = project.services()["web/api"]["pid"].clone();
+    if let Some(pid) = told.as_u64() {
+        let refused = project.run(&["kill", "web", &pid.to_string()]);
+        assert_eq!(refused.code(), Some(1), "{refused}");
+    }
+    project.ok(&["kill", "web", id]);
+    assert_eq!(processes(&project), Vec::<Value>::new());
+    no_changes(&project);
+    project.ok(&["destroy", "--yes"]);
+}
+
+#[test]
+fn a_process_on_miosa_that_is_no_service_is_listed_and_ended() {
+    let served = Served::start();
+    process_of_somebody(&served, "miosa");
+    process_of_somebody(&served, "miosa, services: named");
+}
+
+/// What was stopped by hand stays down, unless the platform `starts_all`.
+fn a_sandbox_is_restarted(kind: &str, starts_all: bool) -> (Served, Project) {
+    let served = Served::start();
+    let project = on(
+        &served,
+        kind,
+        "  web:
+    services:
+      db: { command: 'echo db >> starts; exec sleep 1000' }
+      api:
+        command: '[ -n \"$PASS\" ] && echo api >> starts; exec sleep 1000'
+        env: { PASS: '${secret.pass}' }
+        needs: [db]
+      idle: { command: 'echo idle >> starts; exec sleep 1000' }
+",
+    );
+    project.ok(&["apply", "--yes"]);
+    project.ok(&["stop", "web/idle"]);
+    let starts = || {
+        let text = project.ok(&["exec", "web/db", "--", "cat", "starts"]);
+        let text = text.stdout();
+        let of = |name: &str| text.lines().filter(|line| *line == name).count();
+        ["db", "api", "idle"].map(of)
+    };
+    eventually("all have begun", || !starts().contains(&0));
+    let before = starts();
+    project.ok(&["restart", "--sandbox", "web"]);
+    eventually("those that ran have begun again", || {
+        let now = starts();
+        assert!(now[2] == before[2] || starts_all, "{now:?}");
+        now[0] > before[0] && now[1] > before[1]
+    });
+    let services = project.services();
+    assert_eq!(services["web/db"]["state"], "running");
+    assert_eq!(services["web/api"]["state"], "running");
+    assert!(services["web/idle"]["state"] == "stopped" || starts_all);
+    let refused = project.run(&["restart", "--sandbox", "web/api"]);
+    assert_eq!(refused.code(), Some(64), "{refused}");
+    project.ok(&["apply", "--yes"]);
+    no_changes(&project);
+    (served, project)
+}
+
+/// How often this was asked for.
+fn asked(served: &Served, end: &str) -> usize {
+    let all = served.requests(0);
+    let of_it = |it: &&String| it.starts_with("POST") && it.ends_with(end);
+    all.iter().filter(of_it).count()
+}
+
+#[test]
+fn a_sprite_is_restarted_with_all_that_runs_in_it() {
+    let (served, _project) = a_sandbox_is_restarted("sprites", false);
+    assert_eq!(asked(&served, "/restart"), 1);
+}
+
+#[test]
+fn a_sandbox_on_pocketenv_is_restarted_with_all_that_runs_in_it() {
+    let (served, _project) = a_sandbox_is_restarted("pocketenv", true);
+    assert_eq!(asked(&served, ".stopSandbox"), 1);
+}
+
+#[test]
+fn a_sandbox_on_miosa_is_restarted_with_all_that_runs_in_it() {
+    let (served, _project) = a_sandbox_is_restarted("miosa", false);
+    assert_eq!(asked(&served, "/stop"), 1);
+}
