@@ -431,9 +431,16 @@ fn problems_are_told() {
     observed
         .fixed
         .insert(sandbox("made"), vec!["disk", "memory"]);
-    observed
-        .taken
-        .insert(sandbox("held"), vec!["/etc/app.conf".to_owned()]);
+    let in_the_way = vec![
+        Taken::File {
+            path: "/etc/app.conf".to_owned(),
+        },
+        Taken::Volume {
+            name: "theirs".to_owned(),
+            path: "/srv".to_owned(),
+        },
+    ];
+    observed.taken.insert(sandbox("held"), in_the_way);
     let reason = "connection refused".into();
     observed
         .sandboxes

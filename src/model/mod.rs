@@ -27,7 +27,7 @@ pub use limits::{Cores, Limits, show_size};
 pub use need::{Condition, Need, NeedTarget};
 pub use observed::{
     Definition, Exit, Isolation, Listing, Observed, ObservedSandbox, ObservedService, SandboxState,
-    ServiceState,
+    ServiceState, Taken,
 };
 pub use reference::{Reference, Url};
 pub use sandbox::{

@@ -17,8 +17,25 @@ pub struct Observed {
     pub fixed: BTreeMap<SandboxName, Vec<&'static str>>,
     /// The URLs that the manifest names. One that is not in the map does not exist yet.
     pub urls: BTreeMap<Reference, Url>,
-    /// Paths of files that the manifest wants written, where somebody else has attached one to the sandbox.
-    pub taken: BTreeMap<SandboxName, Vec<String>>,
+    /// Paths at which sandboxes are to get files and volumes, and have those of somebody else.
+    pub taken: BTreeMap<SandboxName, Vec<Taken>>,
+}
+
+/// What somebody else has attached to a sandbox at a path that the manifest wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taken {
+    /// A file.
+    File {
+        /// Its path.
+        path: String,
+    },
+    /// A volume.
+    Volume {
+        /// Its name.
+        name: String,
+        /// Where it is mounted.
+        path: String,
+    },
 }
 
 impl Observed {

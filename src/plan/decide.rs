@@ -3,7 +3,7 @@
 
 use super::world::{Difference, Found, Place, Unit, World};
 use super::{Cause, Problem};
-use crate::model::{Address, SandboxGoal, ServiceGoal, ServiceState};
+use crate::model::{Address, SandboxGoal, SandboxName, ServiceGoal, ServiceState, Taken};
 
 /// What is to be done with one service. Stop comes before upsert, upsert before start.
 #[derive(Debug, Clone, Default)]
@@ -160,6 +160,26 @@ pub(super) fn decide(world: &World<'_>, destroy: bool) -> Verdicts {
     verdicts
 }
 
+/// Says what is in the way of a sandbox's own, and what to do about it.
+fn taken(sandbox: &SandboxName, it: &Taken) -> String {
+    let (what, field, unset) = match it {
+        Taken::File { path } => (
+            format!("a file at `{path}`"),
+            "files",
+            format!("file unset {sandbox} {path}"),
+        ),
+        Taken::Volume { name, path } => (
+            format!("volume `{name}` at `{path}`"),
+            "volumes",
+            format!("volume unset {sandbox} {name}"),
+        ),
+    };
+    format!(
+        "has {what} that gabion has not attached, where `{field}` has another one: take that out of the manifest, or \
+         gabion {unset}, and apply again"
+    )
+}
+
 fn decide_place(verdicts: &mut Verdicts, at: usize, place: &Place<'_>, gone: &Cause) {
     let verdict = &mut verdicts.places[at];
     let problem = match (place.wanted, place.found) {
@@ -193,13 +213,8 @@ fn decide_place(verdicts: &mut Verdicts, at: usize, place: &Place<'_>, gone: &Ca
             )
         }
         (Some(_), Found::Known(_)) if !place.taken.is_empty() => {
-            let (name, paths) = (place.name, place.taken);
-            format!(
-                "has a file at `{}` that gabion has not attached, where `files` has another one: take that out of \
-                 the manifest, or gabion file unset {name} {}, and apply again",
-                paths.join("`, `"),
-                paths.join(" "),
-            )
+            let each = place.taken.iter().map(|it| taken(place.name, it));
+            each.collect::<Vec<_>>().join("; ")
         }
         (Some(wanted), Found::Known(found)) => {
             let (up, new, old) = (place.is_up(), &wanted.spec, &found.spec);

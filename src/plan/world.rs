@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::model::{
     Address, Condition, Definition, Desired, DesiredSandbox, Listing, Need, NeedTarget, Observed,
     ObservedSandbox, ObservedService, Reference, SandboxGoal, SandboxName, SandboxState,
-    ServiceAddress, ServiceGoal, ServiceKind, ServiceName, ServiceSpec, ServiceState, Url,
+    ServiceAddress, ServiceGoal, ServiceKind, ServiceName, ServiceSpec, ServiceState, Taken, Url,
 };
 
 /// One sandbox, wanted, found or both.
@@ -19,8 +19,8 @@ pub(super) struct Place<'a> {
     pub found: Found<'a>,
     /// What its platform cannot change of it, though that is wanted.
     pub stuck: Vec<&'static str>,
-    /// Where files are wanted and somebody else has attached one.
-    pub taken: &'a [String],
+    /// What somebody else has attached where it is to have its own.
+    pub taken: &'a [Taken],
     pub units: Range<usize>,
 }
 
@@ -214,7 +214,7 @@ impl<'a> World<'a> {
         wanted: Option<&'a DesiredSandbox>,
         listing: Option<&'a Listing>,
         fixed: &[&'static str],
-        taken: &'a [String],
+        taken: &'a [Taken],
     ) {
         let found = match listing {
             None => Found::Absent,

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Act, Attachment, PlatformError, Result, Upgraded, url};
-use crate::model::{
-    Desired, DesiredSandbox, Listing, Observed, ObservedSandbox, Reference, SandboxName, Url,
-};
+use futures_util::try_join;
+
+use super::{Act, Attached, Attachment, PlatformError, Result, Upgraded, url};
+use crate::model::{Desired, Listing, Observed, Reference, SandboxName, SandboxSpec, Taken, Url};
 
 /// The platforms of one stack, and which sandbox lives on which.
 #[derive(Default)]
@@ -70,29 +70,27 @@ impl Platforms {
         Ok(observed)
     }
 
-    /// Finds out where somebody else has attached a file that a sandbox is to get.
+    /// Finds out where somebody else has attached a file or a volume, and the sandbox is to get its own.
     async fn look_for_taken_paths(&self, observed: &mut Observed, desired: &Desired) {
-        let both = desired.sandboxes.iter().filter_map(|(name, wanted)| {
-            let found = observed.known(name)?;
-            Some((name, missing_files(wanted, found)))
-        });
-        let missing = both.filter(|(_, paths)| !paths.is_empty());
-        let asks = missing.map(|(name, mut paths)| async move {
-            let attached = match self.of(name) {
-                Ok(platform) => platform.attached(name, Attachment::File).await,
-                Err(error) => Err(error),
-            };
-            let taken = attached.map(|attached| {
-                paths.retain(|path| attached.iter().any(|it| it.name == *path));
-                paths
-            });
-            (name, taken)
+        let both = desired
+            .sandboxes
+            .iter()
+            .filter_map(|(name, wanted)| Some((name, &wanted.spec, &observed.known(name)?.spec)));
+        let asks = both.map(|(name, wanted, found)| async move {
+            let asked = try_join!(
+                self.taken_files(name, wanted, found),
+                self.taken_volumes(name, wanted, found),
+            );
+            (
+                name,
+                asked.map(|(files, volumes)| [files, volumes].concat()),
+            )
         });
         for (name, taken) in futures_util::future::join_all(asks).await {
             let name = name.clone();
             match taken {
-                Ok(paths) if paths.is_empty() => {}
-                Ok(paths) => drop(observed.taken.insert(name, paths)),
+                Ok(taken) if taken.is_empty() => {}
+                Ok(taken) => drop(observed.taken.insert(name, taken)),
                 Err(error) => {
                     let reason = error.to_string();
                     let unknown = Listing::Unknown { reason };
@@ -100,6 +98,54 @@ impl Platforms {
                 }
             }
         }
+    }
+
+    async fn taken_files(
+        &self,
+        sandbox: &SandboxName,
+        wanted: &SandboxSpec,
+        found: &SandboxSpec,
+    ) -> Result<Vec<Taken>> {
+        let wanted = wanted.files.keys();
+        let mut missing: Vec<_> = wanted.filter(|it| !found.files.contains_key(*it)).collect();
+        if missing.is_empty() {
+            return Ok(Vec::new());
+        }
+        let there = self
+            .of(sandbox)?
+            .attached(sandbox, Attachment::File)
+            .await?;
+        missing.retain(|path| there.iter().any(|it| it.name == **path));
+        let taken = missing.into_iter().cloned();
+        Ok(taken.map(|path| Taken::File { path }).collect())
+    }
+
+    async fn taken_volumes(
+        &self,
+        sandbox: &SandboxName,
+        wanted: &SandboxSpec,
+        found: &SandboxSpec,
+    ) -> Result<Vec<Taken>> {
+        let wanted = wanted.volumes.iter();
+        let missing: Vec<_> = wanted
+            .filter(|(name, path)| found.volumes.get(*name) != Some(*path))
+            .collect();
+        if missing.is_empty() {
+            return Ok(Vec::new());
+        }
+        let there = self
+            .of(sandbox)?
+            .attached(sandbox, Attachment::Volume)
+            .await?;
+        let taken = there.into_iter().filter_map(|Attached { name, path }| {
+            let path = path?;
+            let is_ours = found.volumes.get(&name) == Some(&path);
+            let stands_in_the_way = missing
+                .iter()
+                .any(|(new, at)| **at == path && **new != name);
+            (stands_in_the_way && !is_ours).then_some(Taken::Volume { name, path })
+        });
+        Ok(taken.collect())
     }
 
     /// What is known of `references`, of which only those in sandboxes that are there can be asked for.
@@ -187,11 +233,4 @@ impl Platforms {
             ))
         })
     }
-}
-
-/// The paths of files that are wanted and that the stack has not attached.
-fn missing_files(wanted: &DesiredSandbox, found: &ObservedSandbox) -> Vec<String> {
-    let wanted = wanted.spec.files.keys();
-    let missing = wanted.filter(|path| !found.spec.files.contains_key(*path));
-    missing.cloned().collect()
 }

@@ -7,9 +7,7 @@ use gabion::serve::faults::Plan;
 use serde_json::{Value, json};
 
 use crate::common::Project;
-use crate::projects::{
-    RESTART, flat, no_changes, no_changes_elsewhere, on, planned, pocketenv_writes,
-};
+use crate::projects::{RESTART, no_changes, no_changes_elsewhere, on, planned, pocketenv_writes};
 use crate::served::Served;
 
 /// Where volumes are mounted in these tests.
@@ -180,11 +178,18 @@ fn what_is_done_to_them_by_hand_is_healed_and_what_was_attached_by_hand_stays() 
     edit(&project, "data: AT/data", "data: AT/data, mine: AT/theirs");
     let refused = project.run(&["apply", "--yes"]);
     assert_eq!(refused.code(), Some(1), "{refused}");
-    let said = flat(&refused);
+    let said = refused
+        .stdout()
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ");
     assert!(
-        said.contains("is where volume `theirs` is mounted already"),
+        said.contains(&format!(
+            "has volume `theirs` at `{AT}/theirs` that gabion has not attached"
+        )),
         "{refused}"
     );
+    assert_eq!(project.services()["web/api"]["state"], "running");
     // It is named by the manifest from here on, so it is the manifest's.
     edit(&project, "mine: AT/theirs", "theirs: AT/theirs");
     project.ok(&["apply", "--yes"]);
