@@ -152,3 +152,15 @@ fn a_database_survives_a_checkpoint_under_load() {
     exec(&["pg_amcheck", "--install-missing", "--heapallindexed"]);
     ok(&["destroy", "--yes"]);
 }
+
+#[test]
+fn the_key_that_is_sealed_for_offline_can_be_read() {
+    let key = format!(
+        "POCKETENV_PUBLIC_KEY={}",
+        gabion::serve::pocketenv::seal::public_key()
+    );
+    let help = Project::empty().run(&["serve", "--help"]);
+    let readme = include_str!("../README.md");
+    assert!(help.stdout().contains(&key), "{help}");
+    assert!(readme.contains(&key));
+}

@@ -28,7 +28,11 @@ use crate::serve::{Faults, Server, Settings, Switches, miosa, pocketenv};
 
 Every token is an account of its own. Sandboxes are real processes; they go on
 when the server ends, and are there again when it is started with the same
-token.")]
+token.
+
+Pocketenv's clients seal secrets and files for the server. To seal them for
+this one, set
+  POCKETENV_PUBLIC_KEY=5a1ad8b4581c3549d8a7bc81f5257adfa0b40cd40c35d41d786377136f339147")]
 pub struct ServeArgs {
     /// Where to listen; port 0 is one that is free
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]

@@ -440,6 +440,11 @@ impl<'s> Reader<'_, 's> {
             draft.help("indent with spaces; YAML does not take tabs there")
         } else if info.contains("mapping values are not allowed") {
             draft.help("a text with `: ` in it needs quotes")
+        } else if text
+            .get(..at as usize)
+            .is_some_and(|before| before.ends_with('$'))
+        {
+            draft.help("within `{ }` and `[ ]`, a text with `${…}` in it needs quotes")
         } else {
             draft
         });
