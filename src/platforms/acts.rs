@@ -1,5 +1,5 @@
 //! What is asked of platforms beside the state that a manifest describes: what there is, where it is
-//! reached, and what is attached to sandboxes.
+//! reached, and what is attached to sandboxes; and how acts are done.
 
 use jiff::Timestamp;
 use secrecy::SecretString;
@@ -197,4 +197,30 @@ pub enum NewKey {
     },
     /// An auth key.
     Tailscale(SecretString),
+}
+
+/// The versions before and after an upgrade.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upgraded {
+    /// What has supervised the sandbox.
+    pub from: String,
+    /// What supervises it now.
+    pub to: String,
+}
+
+/// How a sandbox is forked.
+#[derive(Debug, Clone, Default)]
+pub struct ForkOptions {
+    /// The id of the checkpoint to fork from; the present state if there is none.
+    pub from: Option<String>,
+    /// Whether its services are left stopped.
+    pub stopped: bool,
+}
+
+/// Where a long action tells how far it has come.
+pub trait Progress: Send + Sync {
+    /// The program was executed.
+    fn executed(&self);
+    /// It is not ready yet, because of this: `port 5432 not open yet`.
+    fn waiting(&self, waiting_for: &str);
 }

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use secrecy::SecretString;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{mpsc, watch};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
 
 use crate::model::{
     Capabilities, Checkpoint, DesiredSandbox, Forked, Listing, Reference, Restored, SandboxName,
@@ -25,22 +25,26 @@ mod described;
 mod error;
 mod folders;
 pub mod iris;
+mod lines;
 pub mod local;
 pub mod miosa;
 mod open;
 mod placed;
 pub mod pocketenv;
 pub mod sprites;
+mod streams;
 mod url;
 
 pub use acts::{
-    Attached, Attachment, Check, Endpoint, InventoryEntry, InventoryQuery, Key, KeyKind, Link,
-    LinkId, LinkTo, NewKey, Process,
+    Attached, Attachment, Check, Endpoint, ForkOptions, InventoryEntry, InventoryQuery, Key,
+    KeyKind, Link, LinkId, LinkTo, NewKey, Process, Progress, Upgraded,
 };
 pub use described::Described;
 pub use error::PlatformError;
+pub use lines::{LogLine, LogQuery, LogStream};
 pub use open::{Opening, capabilities, open};
 pub use placed::Platforms;
+pub use streams::{Streams, TerminalSize};
 
 /// What a platform answers.
 pub type Result<T, E = PlatformError> = std::result::Result<T, E>;
@@ -495,130 +499,6 @@ pub trait Act: Observe {
     }
 }
 
-/// The streams of whoever runs a command; nothing but the command line has a terminal.
-pub struct Streams {
-    /// Its input.
-    pub stdin: Box<dyn AsyncRead + Send + Unpin>,
-    /// Its output.
-    pub stdout: Box<dyn AsyncWrite + Send + Unpin>,
-    /// Its error output; unused with a terminal, which has one output only.
-    pub stderr: Box<dyn AsyncWrite + Send + Unpin>,
-    /// The size of the terminal, and its changes; `None` if the command gets no terminal.
-    pub terminal: Option<watch::Receiver<TerminalSize>>,
-}
-
-impl Streams {
-    /// Passes on some of a command's output.
-    pub async fn pass_on(&mut self, stream: LogStream, bytes: &[u8]) -> Result<()> {
-        let to = match stream {
-            LogStream::Stdout => &mut self.stdout,
-            LogStream::Stderr => &mut self.stderr,
-        };
-        to.write_all(bytes).await?;
-        Ok(to.flush().await?)
-    }
-}
-
-/// The size of a terminal, in characters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TerminalSize {
-    /// Columns.
-    pub width: u16,
-    /// Rows.
-    pub height: u16,
-}
-
 fn not_supported(what: &str) -> PlatformError {
     PlatformError::new(format!("this platform does not support {what}"))
-}
-
-/// The versions before and after an upgrade.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Upgraded {
-    /// What has supervised the sandbox.
-    pub from: String,
-    /// What supervises it now.
-    pub to: String,
-}
-
-/// How a sandbox is forked.
-#[derive(Debug, Clone, Default)]
-pub struct ForkOptions {
-    /// The id of the checkpoint to fork from; the present state if there is none.
-    pub from: Option<String>,
-    /// Whether its services are left stopped.
-    pub stopped: bool,
-}
-
-/// Where a long action tells how far it has come.
-pub trait Progress: Send + Sync {
-    /// The program was executed.
-    fn executed(&self);
-    /// It is not ready yet, because of this: `port 5432 not open yet`.
-    fn waiting(&self, waiting_for: &str);
-}
-
-/// Which log lines are wanted.
-#[derive(Debug, Clone, Default)]
-pub struct LogQuery {
-    /// Only the last so many lines of what there is.
-    pub tail: Option<usize>,
-    /// Only lines at or after this time.
-    pub since: Option<jiff::Timestamp>,
-    /// Only lines of this stream.
-    pub stream: Option<LogStream>,
-    /// Whether to go on with new lines as they come.
-    pub follow: bool,
-}
-
-/// One line of a service's output.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogLine {
-    /// When its end was read.
-    pub at: jiff::Timestamp,
-    /// Which stream it was written to.
-    pub stream: LogStream,
-    /// The text without its line end; invalid UTF-8 is replaced.
-    pub text: String,
-}
-
-impl LogLine {
-    /// Reads a line of the iris API: `2026-01-05T10:30:00.123456Z [stdout] text`. `None` for any other.
-    pub fn parse(line: &[u8]) -> Option<Self> {
-        let end = memchr::memchr(b' ', line)?;
-        let at = std::str::from_utf8(&line[..end]).ok()?.parse().ok()?;
-        let rest = line[end..].strip_prefix(b" [")?;
-        let (name, text) = rest.split_at(memchr::memchr(b']', rest)?);
-        let stream = [LogStream::Stdout, LogStream::Stderr]
-            .into_iter()
-            .find(|stream| stream.word().as_bytes() == name)?;
-        let text = text.strip_prefix(b"] ")?;
-        Some(Self {
-            at,
-            stream,
-            text: String::from_utf8_lossy(text).into_owned(),
-        })
-    }
-}
-
-/// A service's output streams.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum LogStream {
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
-}
-
-impl LogStream {
-    /// Its name, in files and on the wire.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Stdout => "stdout",
-            Self::Stderr => "stderr",
-        }
-    }
 }
