@@ -201,12 +201,14 @@ if os.fork() == 0:
         while True: signal.pause()
     os._exit(0)
 os.wait()
+print('alone')
 signal.pause()",
     );
     // In a group of that kind only with a limit.
     daemon.limits.processes = Some(50);
     let main = rig.run("web", &daemon).await.pid.unwrap();
-    rig.lines("web", 1).await;
+    // One line of what hides, the other after the process between is gone.
+    rig.lines("web", 2).await;
     // It is in one hierarchy at least, which knows all its processes.
     let groups = ["", "pids", "freezer", "memory", "cpu"].map(|name| group_of(main, name));
     let mut own = groups
