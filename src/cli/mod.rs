@@ -15,6 +15,7 @@ mod destroy;
 mod error;
 mod exec;
 mod fork;
+mod fs;
 mod import;
 mod init;
 mod isolation;
@@ -22,6 +23,7 @@ mod key;
 mod limits;
 mod logs;
 mod pause;
+mod place;
 mod plan;
 mod plan_file;
 mod platforms;
@@ -192,6 +194,8 @@ enum Command {
     Signal(send::SignalArgs),
     /// Copy files and folders in and out of sandboxes
     Cp(cp::CpArgs),
+    /// List, remove, make, move and copy files in a sandbox
+    Fs(fs::FsArgs),
     /// Make a port of a sandbox reachable from outside
     Expose(ports::ExposeArgs),
     /// End that
@@ -244,6 +248,7 @@ impl Command {
             Self::Env(args) | Self::Volume(args) => return args.changes_something(),
             Self::Key(args) => return args.changes_something(),
             Self::Secret(args) | Self::File(args) => return args.changes_something(),
+            Self::Fs(args) => return args.changes_something(),
             Self::Import(args) => return args.changes_something(),
             Self::Share(args) => return args.changes_something(),
             _ => {}
@@ -316,6 +321,7 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
         Command::Ports(args) => context.block_on(ports::ports(context, &args)),
         Command::Url(args) => context.block_on(ports::url(context, &args)),
         Command::Cp(args) => context.block_on(cp::run(context, &args)),
+        Command::Fs(args) => context.block_on(fs::run(context, args)),
         Command::Expose(args) => context.block_on(ports::expose(context, &args)),
         Command::Unexpose(args) => context.block_on(ports::unexpose(context, &args)),
         Command::Share(args) => context.block_on(share::share(context, &args)),

@@ -23,6 +23,7 @@ mod acts;
 pub mod cloud;
 mod described;
 mod error;
+mod files;
 mod folders;
 pub mod iris;
 mod lines;
@@ -31,6 +32,7 @@ pub mod miosa;
 mod open;
 mod placed;
 pub mod pocketenv;
+mod programs;
 pub mod sprites;
 mod streams;
 mod url;
@@ -41,6 +43,7 @@ pub use acts::{
 };
 pub use described::Described;
 pub use error::PlatformError;
+pub use files::{FileChange, FileEntry};
 pub use lines::{LogLine, LogQuery, LogStream};
 pub use open::{Opening, capabilities, open};
 pub use placed::Platforms;
@@ -480,6 +483,36 @@ pub trait Act: Observe {
         secrets: &Secrets,
     ) -> Result<()> {
         folders::read(self, sandbox, path, to, secrets).await
+    }
+
+    /// What is in the folder `path`, sorted by name; of a file, the file.
+    async fn list_files(
+        &self,
+        sandbox: &SandboxName,
+        path: &str,
+        secrets: &Secrets,
+    ) -> Result<Vec<FileEntry>> {
+        programs::list(self, sandbox, path, secrets).await
+    }
+
+    /// What is known of the file or folder `path`.
+    async fn stat_file(
+        &self,
+        sandbox: &SandboxName,
+        path: &str,
+        secrets: &Secrets,
+    ) -> Result<FileEntry> {
+        programs::stat(self, sandbox, path, secrets).await
+    }
+
+    /// Removes, makes, moves or copies files, or gives them other permissions.
+    async fn change_files(
+        &self,
+        sandbox: &SandboxName,
+        change: &FileChange,
+        secrets: &Secrets,
+    ) -> Result<()> {
+        programs::change(self, sandbox, change, secrets).await
     }
 
     /// Runs a command as a service would run it: with its user, environment and folder, and in its

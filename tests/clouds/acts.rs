@@ -91,6 +91,18 @@ fn acts(port: u16) -> Vec<Act> {
         act("exec web -- cat /tmp/acts/folder/deep/link", "typed\n", ALL),
         act("cp web:/tmp/acts/folder back", "", ALL),
         act("exec web -- ls -A /tmp/acts", "copy\nfolder\n", ALL),
+        act("fs mkdir --parents web:/tmp/acts/new/deep", "", ALL),
+        act("fs list web:/tmp/acts/new", "deep/", ALL),
+        act("fs stat web:/tmp/acts/copy", "6 B", ALL),
+        act("fs copy web:/tmp/acts/copy web:/tmp/acts/new/copy", "", ALL),
+        act(
+            "fs move web:/tmp/acts/new/copy web:/tmp/acts/moved",
+            "",
+            ALL,
+        ),
+        act("fs chmod 600 web:/tmp/acts/moved", "", ALL),
+        act("fs remove --recursive web:/tmp/acts/new", "", ALL),
+        act("exec web -- ls -A /tmp/acts", "copy\nfolder\nmoved\n", ALL),
         act(
             "upgrade web",
             "web: upgraded",

@@ -10,8 +10,8 @@ use tokio::io::AsyncWriteExt;
 
 use super::context::Context;
 use super::error::{Error, Result};
+use super::place::PathIn;
 use super::target::Target;
-use crate::model::SandboxName;
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -41,7 +41,7 @@ enum Place {
     /// A file here.
     Here(PathBuf),
     /// A file in a sandbox.
-    There(SandboxName, String),
+    There(PathIn),
 }
 
 impl FromStr for Place {
@@ -53,13 +53,7 @@ impl FromStr for Place {
         }
         // `./a:b` is a file here.
         match text.split_once(':') {
-            Some((sandbox, path)) if !sandbox.contains('/') => {
-                let sandbox = SandboxName::new(sandbox).map_err(|error| error.to_string())?;
-                match path.is_empty() {
-                    true => Err(format!("write {sandbox}:PATH")),
-                    false => Ok(Self::There(sandbox, path.to_owned())),
-                }
-            }
+            Some((sandbox, _)) if !sandbox.contains('/') => text.parse().map(Self::There),
             _ => Ok(Self::Here(text.into())),
         }
     }
@@ -70,7 +64,7 @@ const MODE: u32 = 0o644;
 
 pub async fn run(context: &Context, args: &CpArgs) -> Result<ExitCode> {
     match (&args.from, &args.to) {
-        (Place::There(sandbox, path), Place::Stream) => {
+        (Place::There(PathIn { sandbox, path }), Place::Stream) => {
             let target = Target::open(context, sandbox, None).await?;
             let mut out = tokio::io::stdout();
             target
@@ -78,7 +72,7 @@ pub async fn run(context: &Context, args: &CpArgs) -> Result<ExitCode> {
                 .read_file(sandbox, path, &mut out)
                 .await?;
         }
-        (Place::There(sandbox, path), Place::Here(file)) => {
+        (Place::There(PathIn { sandbox, path }), Place::Here(file)) => {
             let target = Target::open(context, sandbox, None).await?;
             let secrets = &target.loaded.secrets;
             match target.platform()?.is_folder(sandbox, path, secrets).await? {
@@ -86,7 +80,7 @@ pub async fn run(context: &Context, args: &CpArgs) -> Result<ExitCode> {
                 false => copy_out(&target, path, file).await?,
             }
         }
-        (Place::Stream, Place::There(sandbox, path)) => {
+        (Place::Stream, Place::There(PathIn { sandbox, path })) => {
             let target = Target::open(context, sandbox, None).await?;
             let mut input = tokio::io::stdin();
             let path = with_name(path, None)?;
@@ -95,7 +89,7 @@ pub async fn run(context: &Context, args: &CpArgs) -> Result<ExitCode> {
                 .write_file(sandbox, &path, &mut input, MODE)
                 .await?;
         }
-        (Place::Here(file), Place::There(sandbox, path)) => {
+        (Place::Here(file), Place::There(PathIn { sandbox, path })) => {
             use std::os::unix::fs::PermissionsExt;
             let failed = |error| Error::failed(format!("{}: {error}", file.display()));
             let mut from = tokio::fs::File::open(file).await.map_err(failed)?;
@@ -165,15 +159,21 @@ async fn copy_out(target: &Target, path: &str, to: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::SandboxName;
 
     #[test]
     fn places_are_told_apart() {
-        let data = || SandboxName::new("data").unwrap();
+        let there = |path: &str| {
+            Place::There(PathIn {
+                sandbox: SandboxName::new("data").unwrap(),
+                path: path.to_owned(),
+            })
+        };
         for (text, place) in [
             ("-", Place::Stream),
             ("a.txt", Place::Here("a.txt".into())),
             ("./a:b", Place::Here("./a:b".into())),
-            ("data:x/y:z", Place::There(data(), "x/y:z".to_owned())),
+            ("data:x/y:z", there("x/y:z")),
         ] {
             assert_eq!(text.parse(), Ok(place), "{text}");
         }

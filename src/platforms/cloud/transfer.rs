@@ -1,8 +1,11 @@
-//! Whole contents in and out of streams, for platforms that take and give them in one request.
+//! Whole contents in and out of streams, for platforms that take and give them in one request, and what is said of
+//! files that are not there.
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use super::http::HttpError;
 use crate::model::human_size;
+use crate::platforms::files::no_file;
 use crate::platforms::{PlatformError, Result};
 
 /// Writes all of it.
@@ -27,6 +30,14 @@ pub async fn collect(
             human_size(most)
         ))),
         false => Ok(bytes),
+    }
+}
+
+/// What is said of a file that is not there, or where something else is wrong with it.
+pub fn about_file(path: &str) -> impl Fn(HttpError) -> PlatformError + '_ {
+    move |error| match error.is_not_found() {
+        true => no_file(path),
+        false => error.into(),
     }
 }
 

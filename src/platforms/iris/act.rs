@@ -18,7 +18,9 @@ use crate::model::{
 };
 use crate::platforms::cloud::http::{BaseUrl, Client, Endpoint};
 use crate::platforms::cloud::mark::Owner;
-use crate::platforms::{Act, Described, ForkOptions, PlatformError, Progress, Result, Streams};
+use crate::platforms::{
+    Act, Described, FileChange, FileEntry, ForkOptions, PlatformError, Progress, Result, Streams,
+};
 
 /// The pauses between two looks at a sandbox: from the first on, up to the second.
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
@@ -426,6 +428,28 @@ impl Act for Iris {
         mode: u32,
     ) -> Result<()> {
         self.upload(sandbox, path, from, mode).await
+    }
+
+    async fn list_files(
+        &self,
+        sandbox: &SandboxName,
+        path: &str,
+        _: &Secrets,
+    ) -> Result<Vec<FileEntry>> {
+        self.list_folder(sandbox, path).await
+    }
+
+    async fn stat_file(&self, sandbox: &SandboxName, path: &str, _: &Secrets) -> Result<FileEntry> {
+        self.stat(sandbox, path).await
+    }
+
+    async fn change_files(
+        &self,
+        sandbox: &SandboxName,
+        change: &FileChange,
+        secrets: &Secrets,
+    ) -> Result<()> {
+        self.change(sandbox, change, secrets).await
     }
 
     async fn exec(

@@ -1,11 +1,9 @@
-//! What is no state: logs, files, commands, checkpoints, and what there is.
+//! What is no state: logs, commands, checkpoints, and what there is.
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::json;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
 use super::document::{self, Document};
@@ -16,14 +14,14 @@ use crate::model::{
     ServiceSpec,
 };
 use crate::platforms::cloud::environment::exposed;
-use crate::platforms::cloud::transfer::{collect, deliver};
+use crate::platforms::cloud::transfer::collect;
 use crate::platforms::{
     InventoryEntry, InventoryQuery, LogLine, LogQuery, LogStream, Observe, PlatformError, Result,
     Streams,
 };
 
 /// The most that a command may read, and the largest file (protocol page iris, §5).
-const LARGEST: u64 = 1 << 20;
+pub(super) const LARGEST: u64 = 1 << 20;
 
 /// How long a command may take.
 const COMMAND: Duration = Duration::from_secs(3600);
@@ -84,34 +82,6 @@ impl Iris {
             });
         }
         Ok(entries)
-    }
-
-    pub(super) async fn download(
-        &self,
-        sandbox: &SandboxName,
-        path: &str,
-        to: &mut (dyn AsyncWrite + Send + Unpin),
-    ) -> Result<()> {
-        let bytes = self
-            .get(sandbox)
-            .await?
-            .plane
-            .read_file(&absolute(path)?)
-            .await?;
-        deliver(to, &bytes).await
-    }
-
-    pub(super) async fn upload(
-        &self,
-        sandbox: &SandboxName,
-        path: &str,
-        from: &mut (dyn AsyncRead + Send + Unpin),
-        mode: u32,
-    ) -> Result<()> {
-        let path = absolute(path)?;
-        let bytes = Bytes::from(collect(from, LARGEST, "a file").await?);
-        let known = self.get(sandbox).await?;
-        Ok(known.plane.write_file(&path, &bytes, mode).await?)
     }
 
     pub(super) async fn exec_plain(
@@ -227,7 +197,6 @@ fn checkpoint(it: super::wire::Checkpoint) -> Checkpoint {
     }
 }
 
-/// A line of a log; anything that is none is text of now.
 /// A line as it is served; one without a time has that of its arrival.
 pub(super) fn log_line(line: &str) -> LogLine {
     LogLine::parse(line.as_bytes()).unwrap_or_else(|| LogLine {
@@ -235,15 +204,6 @@ pub(super) fn log_line(line: &str) -> LogLine {
         stream: LogStream::Stdout,
         text: line.to_owned(),
     })
-}
-
-fn absolute(path: &str) -> Result<String> {
-    match path.starts_with('/') {
-        true => Ok(path.to_owned()),
-        false => Err(PlatformError::new(format!(
-            "`{path}`: paths on iris begin with `/`"
-        ))),
-    }
 }
 
 /// Runs a command with the environment of `around`. Its input is sent before it begins, and its output

@@ -5,14 +5,15 @@
 //! from, and for each service its definition and what was asked for last.
 //!
 //! * `gateway` and `plane` have one method for each operation, `wire` what goes over them.
-//! * `observe` reads, `act` changes sandboxes, `services` what runs in them, `extras` what is no
-//!   state: files, logs, checkpoints, commands.
+//! * `observe` reads, `act` changes sandboxes, `services` what runs in them, `files` its
+//!   files, `extras` what else is no state: logs, checkpoints, commands.
 
 mod act;
 mod capabilities;
 mod describe;
 mod document;
 mod extras;
+mod files;
 mod gateway;
 mod observe;
 mod plane;

@@ -9,7 +9,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::gateway::Gateway;
-use super::wire::{Begun, Checkpoints, Pass, Ran, Restored, Service, Services, Stored};
+use super::wire::{
+    Begun, Checkpoints, FileRecord, FilesListed, Pass, Ran, Restored, Service, Services, Stored,
+};
 use crate::model::ServiceName;
 use crate::platforms::cloud::http::{Answer, Client, HttpError, Lines, Request, Retry};
 
@@ -221,6 +223,52 @@ impl Plane {
                 .retry(Retry::Safe)
         });
         written.await.map(drop)
+    }
+
+    /// What is in a folder.
+    pub async fn list_files(&self, path: &str) -> Result<FilesListed> {
+        let listed = self.ask(|it| {
+            let request = it.get(&["v1", "files", "list"]);
+            request.query("path", path).query("depth", "1")
+        });
+        listed.await
+    }
+
+    /// What is known of a file or folder.
+    pub async fn stat_file(&self, path: &str) -> Result<FileRecord> {
+        self.ask(|it| it.get(&["v1", "files", "stat"]).query("path", path))
+            .await
+    }
+
+    /// Removes a file or folder. Not repeated where it may have been done: the file is not there then.
+    pub async fn remove_file(&self, path: &str, recursive: bool) -> Result<()> {
+        let removed = self.send(|it| {
+            it.delete(&["v1", "files"])
+                .query("path", path)
+                .query("recursive", recursive.to_string())
+                .retry(Retry::IfNotDone)
+        });
+        removed.await.map(drop)
+    }
+
+    /// Makes a folder.
+    pub async fn make_folder(&self, path: &str, parents: bool) -> Result<()> {
+        let body = json!({ "path": path, "parents": parents });
+        self.change_file("mkdir", &body).await
+    }
+
+    /// Gives a file or folder another path.
+    pub async fn move_file(&self, source: &str, destination: &str) -> Result<()> {
+        let body = json!({ "source": source, "destination": destination });
+        self.change_file("move", &body).await
+    }
+
+    async fn change_file(&self, what: &str, body: &Value) -> Result<()> {
+        let changed = self.send(|it| {
+            let request = it.post(&["v1", "files", what]).json(body);
+            request.retry(Retry::IfNotDone)
+        });
+        changed.await.map(drop)
     }
 
     /// The checkpoints.

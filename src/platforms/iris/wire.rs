@@ -155,6 +155,29 @@ pub(super) struct Stored<T> {
     pub value: T,
 }
 
+/// A file or folder.
+#[derive(Debug, Deserialize)]
+pub(super) struct FileRecord {
+    pub name: String,
+    #[serde(default)]
+    pub is_dir: bool,
+    #[serde(default)]
+    pub size: Option<u64>,
+    #[serde(default)]
+    pub mode: Option<String>,
+    #[serde(default)]
+    pub modified_at: Option<Timestamp>,
+}
+
+/// What is in a folder.
+#[derive(Debug, Deserialize)]
+pub(super) struct FilesListed {
+    #[serde(default)]
+    pub entries: Vec<FileRecord>,
+    #[serde(default)]
+    pub truncated: bool,
+}
+
 /// A checkpoint in a list.
 #[derive(Debug, Deserialize)]
 pub(super) struct Checkpoint {

@@ -30,8 +30,9 @@ use crate::model::{
     SandboxState, Secrets, ServiceAddress, ServiceName, ServiceSpec, ServiceState,
 };
 use crate::platforms::{
-    Act, Attached, Attachment, Described, Endpoint, ForkOptions, InventoryEntry, InventoryQuery,
-    LogLine, LogQuery, Observe, PlatformError, Process, Progress, Result, Streams, Upgraded,
+    Act, Attached, Attachment, Described, Endpoint, FileChange, FileEntry, ForkOptions,
+    InventoryEntry, InventoryQuery, LogLine, LogQuery, Observe, PlatformError, Process, Progress,
+    Result, Streams, Upgraded,
 };
 use crate::supervisor::{self, Client, ClientError, ServiceObject};
 pub use capabilities::capabilities;
@@ -546,6 +547,28 @@ impl Act for Local {
         mode: u32,
     ) -> Result<()> {
         self.copy_in(sandbox, path, from, mode).await
+    }
+
+    async fn list_files(
+        &self,
+        sandbox: &SandboxName,
+        path: &str,
+        _: &Secrets,
+    ) -> Result<Vec<FileEntry>> {
+        self.list_folder(sandbox, path).await
+    }
+
+    async fn stat_file(&self, sandbox: &SandboxName, path: &str, _: &Secrets) -> Result<FileEntry> {
+        self.stat(sandbox, path).await
+    }
+
+    async fn change_files(
+        &self,
+        sandbox: &SandboxName,
+        change: &FileChange,
+        _: &Secrets,
+    ) -> Result<()> {
+        self.change(sandbox, change).await
     }
 
     async fn exec(

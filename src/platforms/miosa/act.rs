@@ -18,8 +18,8 @@ use crate::model::{
 };
 use crate::platforms::cloud::http::HttpError;
 use crate::platforms::{
-    Act, Attachment, Described, Endpoint, ForkOptions, Link, LinkId, LinkTo, PlatformError,
-    Progress, Result, Streams,
+    Act, Attachment, Described, Endpoint, FileChange, FileEntry, ForkOptions, Link, LinkId, LinkTo,
+    PlatformError, Progress, Result, Streams,
 };
 
 /// The pauses between two looks at a sandbox: from the first on, up to the second.
@@ -398,6 +398,28 @@ impl Act for Miosa {
 
     async fn detach(&self, sandbox: &SandboxName, kind: Attachment, name: &str) -> Result<()> {
         self.drop_variable(sandbox, kind, name).await
+    }
+
+    async fn list_files(
+        &self,
+        sandbox: &SandboxName,
+        path: &str,
+        _: &Secrets,
+    ) -> Result<Vec<FileEntry>> {
+        self.list_folder(sandbox, path).await
+    }
+
+    async fn stat_file(&self, sandbox: &SandboxName, path: &str, _: &Secrets) -> Result<FileEntry> {
+        self.stat(sandbox, path).await
+    }
+
+    async fn change_files(
+        &self,
+        sandbox: &SandboxName,
+        change: &FileChange,
+        secrets: &Secrets,
+    ) -> Result<()> {
+        self.change(sandbox, change, secrets).await
     }
 
     async fn exec(

@@ -6,8 +6,8 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use super::wire::{
-    Process, Ran, Record, Resized, Shared, listed, log_lines, named, read, resized, says_ready,
-    shared, unwrapped,
+    FileRecord, Process, Ran, Record, Resized, Shared, listed, log_lines, named, read, resized,
+    says_ready, shared, unwrapped,
 };
 use crate::platforms::cloud::http::{Answer, Client, HttpError, Lines, Request, Retry};
 
@@ -331,6 +331,33 @@ impl Api {
         value(request.idempotency_key(&key())).await.map(drop)
     }
 
+    /// What is in a folder.
+    pub(super) async fn list_files(&self, id: &str, path: &str) -> Result<Vec<FileRecord>> {
+        let request = self.get(id, &["fs"]).query("path", path);
+        request.fetch_as(files).await
+    }
+
+    /// What is known of a file or folder.
+    pub(super) async fn stat_file(&self, id: &str, path: &str) -> Result<FileRecord> {
+        let request = self.at(Method::POST, id, &["fs", "stat"]);
+        let request = request.json(&json!({ "path": path })).retry(Retry::Safe);
+        request.fetch_as(file).await
+    }
+
+    /// Removes a file, or a folder with all that is in it. Not repeated where it may have been done: the file is
+    /// not there then.
+    pub(super) async fn remove_file(&self, id: &str, path: &str) -> Result<()> {
+        let request = self.at(Method::DELETE, id, &["fs"]).query("path", path);
+        value(request.retry(Retry::IfNotDone)).await.map(drop)
+    }
+
+    /// Makes a folder.
+    pub(super) async fn make_folder(&self, id: &str, path: &str, parents: bool) -> Result<()> {
+        let body = json!({ "path": path, "recursive": parents });
+        let request = self.at(Method::POST, id, &["fs", "mkdir"]).json(&body);
+        value(request.idempotency_key(&key())).await.map(drop)
+    }
+
     /// Makes a snapshot.
     pub(super) async fn create_snapshot(&self, id: &str, comment: Option<&str>) -> Result<Value> {
         let mut body = Map::new();
@@ -392,6 +419,15 @@ fn service(answer: &Answer, name: Option<&str>) -> Result<Process, String> {
 fn services(answer: &Answer) -> Result<Vec<Process>, String> {
     let all = listed(answer.json()?, &["data", "services", "items"]);
     all.into_iter().map(|it| named(it, None)).collect()
+}
+
+fn files(answer: &Answer) -> Result<Vec<FileRecord>, String> {
+    let all = listed(answer.json()?, &["files", "data", "entries"]);
+    all.into_iter().map(read).collect()
+}
+
+fn file(answer: &Answer) -> Result<FileRecord, String> {
+    read(unwrapped(answer.json()?))
 }
 
 fn ran(answer: &Answer) -> Result<Ran, String> {

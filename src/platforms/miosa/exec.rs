@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::Miosa;
 use super::command::{WORKSPACE, enter, folder};
-use super::extras::LARGEST;
+use super::files::LARGEST;
 use super::ledger;
 use super::wire::Ran;
 use crate::model::{Program, SandboxName, Secrets, ServiceAddress, ServiceSpec};

@@ -1,38 +1,17 @@
-//! What is no state of a manifest: what there is, ports, files, variables, snapshots.
+//! What is no state of a manifest: what there is, ports, variables, snapshots.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use futures_util::future::try_join;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
-use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::command::WORKSPACE;
 use super::wire::Stage;
 use super::{Miosa, ledger};
 use crate::model::SandboxName;
-use crate::platforms::cloud::supply::shell::quote;
-use crate::platforms::cloud::transfer::{collect, deliver};
 use crate::platforms::{
     Attached, Attachment, Endpoint, InventoryEntry, InventoryQuery, Observe, PlatformError, Result,
 };
-
-/// The largest file that is copied in one request, in bytes.
-pub(super) const LARGEST: u64 = 32 << 20;
-
-/// What a file is made with by the platform.
-const MODE: u32 = 0o644;
-
-/// A path of the sandbox: relative ones begin where services run.
-fn absolute(path: &str) -> String {
-    match path.starts_with('/') {
-        true => path.to_owned(),
-        false => format!("{WORKSPACE}/{path}"),
-    }
-}
 
 impl Miosa {
     pub(super) async fn list_all(&self, query: &InventoryQuery) -> Result<Vec<InventoryEntry>> {
@@ -109,53 +88,6 @@ impl Miosa {
             }
         }
         Ok(())
-    }
-
-    pub(super) async fn download(
-        &self,
-        sandbox: &SandboxName,
-        path: &str,
-        to: &mut (dyn AsyncWrite + Send + Unpin),
-    ) -> Result<()> {
-        let known = self.get(sandbox).await?;
-        let answer = self.api.read_file(&known.id, &absolute(path)).await?;
-        deliver(to, &answer.body).await
-    }
-
-    pub(super) async fn upload(
-        &self,
-        sandbox: &SandboxName,
-        path: &str,
-        from: &mut (dyn AsyncRead + Send + Unpin),
-        mode: u32,
-    ) -> Result<()> {
-        let known = self.get(sandbox).await?;
-        let bytes = collect(from, LARGEST, "a file").await?;
-        let path = absolute(path);
-        self.api
-            .write_file(&known.id, &path, &STANDARD.encode(&bytes))
-            .await?;
-        if mode == MODE {
-            return Ok(());
-        }
-        // The platform takes no mode. Its name for the workspace need not be a path in it.
-        let inside = path
-            .strip_prefix(WORKSPACE)
-            .map(|rest| rest.trim_start_matches('/'));
-        let inside = quote(inside.unwrap_or(&path));
-        let script = format!(
-            "chmod {mode:o} {} 2>/dev/null || chmod {mode:o} {inside}",
-            quote(&path)
-        );
-        let ran = self
-            .script(&known.id, &script.into(), Duration::from_secs(30))
-            .await?;
-        match ran.exit_code {
-            0 => Ok(()),
-            _ => Err(PlatformError::new(format!(
-                "{path} was written, but not made {mode:o}"
-            ))),
-        }
     }
 
     pub(super) async fn list_variables(

@@ -16,6 +16,7 @@ mod command;
 mod describe;
 mod exec;
 mod extras;
+mod files;
 mod ledger;
 mod named;
 mod observe;

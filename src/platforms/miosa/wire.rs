@@ -38,6 +38,26 @@ pub(super) fn read<T: DeserializeOwned>(value: Value) -> Result<T, String> {
     serde_json::from_value(value).map_err(|_| "the answer cannot be understood".to_owned())
 }
 
+/// A file or folder.
+#[derive(Debug, Deserialize)]
+pub(super) struct FileRecord {
+    #[serde(default)]
+    pub name: Option<String>,
+    #[serde(default, rename = "type")]
+    kind: Option<String>,
+    #[serde(default)]
+    pub size_bytes: Option<u64>,
+    #[serde(default)]
+    pub modified_at: Option<Timestamp>,
+}
+
+impl FileRecord {
+    /// Which words there are for a folder is assumed.
+    pub fn is_folder(&self) -> bool {
+        matches!(self.kind.as_deref(), Some("directory" | "dir" | "folder"))
+    }
+}
+
 /// A sandbox.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Record {

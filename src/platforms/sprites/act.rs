@@ -16,7 +16,8 @@ use crate::model::{
 };
 use crate::platforms::cloud::http::HttpError;
 use crate::platforms::{
-    Act, Described, ForkOptions, PlatformError, Progress, Result, Streams, Upgraded,
+    Act, Described, FileChange, FileEntry, ForkOptions, PlatformError, Progress, Result, Streams,
+    Upgraded,
 };
 
 /// How often a create is tried whose end is not known, and that has come to nothing.
@@ -385,6 +386,28 @@ impl Act for Sprites {
         _: &Secrets,
     ) -> Result<Forked> {
         Err(PlatformError::new("Sprites cannot make a copy of a sprite"))
+    }
+
+    async fn list_files(
+        &self,
+        sandbox: &SandboxName,
+        path: &str,
+        _: &Secrets,
+    ) -> Result<Vec<FileEntry>> {
+        self.list_folder(sandbox, path).await
+    }
+
+    async fn stat_file(&self, sandbox: &SandboxName, path: &str, _: &Secrets) -> Result<FileEntry> {
+        self.stat(sandbox, path).await
+    }
+
+    async fn change_files(
+        &self,
+        sandbox: &SandboxName,
+        change: &FileChange,
+        secrets: &Secrets,
+    ) -> Result<()> {
+        self.change(sandbox, change, secrets).await
     }
 
     async fn exec(

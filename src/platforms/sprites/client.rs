@@ -7,11 +7,12 @@ use futures_util::future::ready;
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use reqwest::Method;
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
 
 use super::frames::Frames;
 use super::wire::{
-    Check, Checkpoint, CreateSprite, Definition, Event, Page, Service, Services, Session, Sessions,
-    Sprite, UpdateSprite,
+    Check, Checkpoint, CreateSprite, Definition, Event, FsList, Page, Service, Services, Session,
+    Sessions, Sprite, UpdateSprite,
 };
 use crate::platforms::cloud::http::{self, HttpError, Lines, Request, Retry, Socket};
 
@@ -316,6 +317,30 @@ impl Client {
             .query("mkdirParents", "true")
             .bytes("application/octet-stream", body);
         request.send().await.map(drop)
+    }
+
+    /// What is in a folder (§6).
+    pub async fn list_files(&self, sprite: &str, path: &str) -> Result<FsList> {
+        let request = self.within(Method::GET, sprite, &["fs", "list"]);
+        let request = request.query("path", path).query("workingDir", "/");
+        request.fetch().await
+    }
+
+    /// Removes a file or folder (§6). Not repeated where it may have been done: the file is not there then.
+    pub async fn remove_file(&self, sprite: &str, path: &str, recursive: bool) -> Result<()> {
+        let request = self.within(Method::DELETE, sprite, &["fs", "delete"]);
+        let request = request
+            .query("path", path)
+            .query("workingDir", "/")
+            .query("recursive", recursive.to_string())
+            .retry(Retry::IfNotDone);
+        request.send().await.map(drop)
+    }
+
+    /// Does one of these to a file (§6): `rename`, `copy`, `chmod`.
+    pub async fn change_file(&self, sprite: &str, what: &str, body: &Value) -> Result<()> {
+        let request = self.within(Method::POST, sprite, &["fs", what]).json(body);
+        request.retry(Retry::IfNotDone).send().await.map(drop)
     }
 
     /// The checkpoints of a sprite (§4), automatic ones left out.

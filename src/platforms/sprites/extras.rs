@@ -1,15 +1,9 @@
-//! What is no state: what there is, where it is reached, and files.
-
-use tokio::io::{AsyncRead, AsyncWrite};
+//! What is no state: what there is, and where it is reached.
 
 use super::Sprites;
 use crate::model::SandboxName;
 use crate::platforms::cloud::mark::Owner;
-use crate::platforms::cloud::transfer::{collect, deliver};
-use crate::platforms::{Endpoint, InventoryEntry, InventoryQuery, Observe, PlatformError, Result};
-
-/// The largest file that is copied: it is held in memory.
-const LARGEST: u64 = 256 << 20;
+use crate::platforms::{Endpoint, InventoryEntry, InventoryQuery, Observe, Result};
 
 impl Sprites {
     /// Every sprite of the organisation.
@@ -63,41 +57,5 @@ impl Sprites {
         endpoints.sort();
         endpoints.dedup();
         Ok(endpoints)
-    }
-
-    pub(super) async fn download(
-        &self,
-        sandbox: &SandboxName,
-        path: &str,
-        to: &mut (dyn AsyncWrite + Send + Unpin),
-    ) -> Result<()> {
-        let seen = self.seen(sandbox).await?;
-        let bytes = self.client.read_file(&seen.sprite, absolute(path)?).await?;
-        deliver(to, &bytes).await
-    }
-
-    pub(super) async fn upload(
-        &self,
-        sandbox: &SandboxName,
-        path: &str,
-        from: &mut (dyn AsyncRead + Send + Unpin),
-        mode: u32,
-    ) -> Result<()> {
-        let path = absolute(path)?;
-        let bytes = collect(from, LARGEST, "a file").await?;
-        let seen = self.seen(sandbox).await?;
-        Ok(self
-            .client
-            .put_file(&seen.sprite, path, bytes, mode)
-            .await?)
-    }
-}
-
-fn absolute(path: &str) -> Result<&str> {
-    match path.starts_with('/') {
-        true => Ok(path),
-        false => Err(PlatformError::new(format!(
-            "`{path}`: paths on Sprites begin with `/`"
-        ))),
     }
 }

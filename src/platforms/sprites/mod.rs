@@ -14,6 +14,7 @@ mod describe;
 mod dialog;
 mod exec;
 mod extras;
+mod files;
 mod frames;
 mod labels;
 mod logs;

@@ -257,6 +257,30 @@ pub(super) struct Session {
     pub created: Option<Timestamp>,
 }
 
+/// What is in a folder (§6).
+#[derive(Deserialize)]
+pub(super) struct FsList {
+    #[serde(default)]
+    pub entries: Vec<FsEntry>,
+}
+
+/// A file or folder (§6).
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct FsEntry {
+    pub name: String,
+    #[serde(default)]
+    pub path: Option<String>,
+    #[serde(default)]
+    pub is_dir: bool,
+    #[serde(default)]
+    pub size: Option<u64>,
+    #[serde(default)]
+    pub mode: Option<String>,
+    #[serde(default)]
+    pub mod_time: Option<Timestamp>,
+}
+
 /// A checkpoint (§4).
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Checkpoint {
