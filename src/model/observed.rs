@@ -17,13 +17,18 @@ pub struct Observed {
     pub fixed: BTreeMap<SandboxName, Vec<&'static str>>,
     /// The URLs that the manifest names. One that is not in the map does not exist yet.
     pub urls: BTreeMap<Reference, Url>,
-    /// Paths at which sandboxes are to get files and volumes, and have those of somebody else.
+    /// What sandboxes are to get and cannot, because somebody else's is in its place.
     pub taken: BTreeMap<SandboxName, Vec<Taken>>,
 }
 
-/// What somebody else has attached to a sandbox at a path that the manifest wants.
+/// What somebody else has made in a sandbox where the manifest wants its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Taken {
+    /// A service of that name.
+    Service {
+        /// The name.
+        name: ServiceName,
+    },
     /// A file.
     File {
         /// Its path.

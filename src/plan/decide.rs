@@ -163,6 +163,12 @@ pub(super) fn decide(world: &World<'_>, destroy: bool) -> Verdicts {
 /// Says what is in the way of a sandbox's own, and what to do about it.
 fn taken(sandbox: &SandboxName, it: &Taken) -> String {
     let (what, field, unset) = match it {
+        Taken::Service { name } => {
+            return format!(
+                "has a service `{name}` that gabion has not made: give one of the two another name, or remove that \
+                 one on the platform, and apply again"
+            );
+        }
         Taken::File { path } => (
             format!("a file at `{path}`"),
             "files",

@@ -136,6 +136,15 @@ pub trait Observe: Send + Sync {
         Err(self.cannot("make links that let others in"))
     }
 
+    /// Which of these services cannot be made, because the sandbox has one of that name which is not of the stack.
+    async fn foreign_services(
+        &self,
+        _sandbox: &SandboxName,
+        _wanted: &[(&ServiceName, &ServiceSpec)],
+    ) -> Result<Vec<ServiceName>> {
+        Ok(Vec::new())
+    }
+
     /// What runs in a sandbox beside its services.
     async fn processes(&self, _sandbox: &SandboxName) -> Result<Vec<Process>> {
         Err(self.cannot("tell what runs beside services"))

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::try_join;
 
 use super::{Act, Attached, Attachment, PlatformError, Result, Upgraded, url};
-use crate::model::{Desired, Listing, Observed, Reference, SandboxName, SandboxSpec, Taken, Url};
+use crate::model::{
+    Desired, DesiredSandbox, Listing, Observed, ObservedSandbox, Reference, SandboxName,
+    SandboxSpec, SandboxState, Taken, Url,
+};
 
 /// The platforms of one stack, and which sandbox lives on which.
 #[derive(Default)]
@@ -66,25 +69,25 @@ impl Platforms {
             .services()
             .flat_map(|(_, spec)| spec.references.values().cloned());
         observed.urls = self.urls_in(&observed, named.collect()).await;
-        self.look_for_taken_paths(&mut observed, desired).await;
+        self.look_for_what_is_taken(&mut observed, desired).await;
         Ok(observed)
     }
 
-    /// Finds out where somebody else has attached a file or a volume, and the sandbox is to get its own.
-    async fn look_for_taken_paths(&self, observed: &mut Observed, desired: &Desired) {
+    /// Finds out where somebody else has made a service, or attached a file or a volume, and the sandbox is to get
+    /// its own.
+    async fn look_for_what_is_taken(&self, observed: &mut Observed, desired: &Desired) {
         let both = desired
             .sandboxes
             .iter()
-            .filter_map(|(name, wanted)| Some((name, &wanted.spec, &observed.known(name)?.spec)));
+            .filter_map(|(name, wanted)| Some((name, wanted, observed.known(name)?)));
         let asks = both.map(|(name, wanted, found)| async move {
             let asked = try_join!(
-                self.taken_files(name, wanted, found),
-                self.taken_volumes(name, wanted, found),
+                self.taken_services(name, wanted, found),
+                self.taken_files(name, &wanted.spec, &found.spec),
+                self.taken_volumes(name, &wanted.spec, &found.spec),
             );
-            (
-                name,
-                asked.map(|(files, volumes)| [files, volumes].concat()),
-            )
+            let taken = asked.map(|(services, files, volumes)| [services, files, volumes].concat());
+            (name, taken)
         });
         for (name, taken) in futures_util::future::join_all(asks).await {
             let name = name.clone();
@@ -98,6 +101,27 @@ impl Platforms {
                 }
             }
         }
+    }
+
+    async fn taken_services(
+        &self,
+        sandbox: &SandboxName,
+        wanted: &DesiredSandbox,
+        found: &ObservedSandbox,
+    ) -> Result<Vec<Taken>> {
+        let wanted = wanted.services.iter();
+        let missing: Vec<_> = wanted
+            .filter(|(name, _)| !found.services.contains_key(*name))
+            .map(|(name, spec)| (name, &**spec))
+            .collect();
+        // What is down tells nothing; a service of that name is found by who starts one there.
+        if missing.is_empty() || found.state != SandboxState::Running {
+            return Ok(Vec::new());
+        }
+        let platform = self.of(sandbox)?;
+        let foreign = platform.foreign_services(sandbox, &missing).await?;
+        let foreign = foreign.into_iter();
+        Ok(foreign.map(|name| Taken::Service { name }).collect())
     }
 
     async fn taken_files(

@@ -125,6 +125,41 @@ fn what_is_not_ours_is_not_taken() {
 }
 
 #[test]
+fn a_service_of_somebody_else_is_a_problem_of_the_plan() {
+    let served = Served::start();
+    let project = project(&served);
+    project.ok(&["apply", "--yes"]);
+    let listed = gateway(&served, "ListSandboxes", json!({}));
+    let mut all = listed["sandboxes"].as_array().unwrap().iter();
+    let sandbox = all.find(|it| it["name"] == "shop-web").unwrap();
+    let path = sandbox["domain"].as_str().unwrap();
+    let path = path.strip_prefix(&served.url).unwrap();
+    let pass = gateway(
+        &served,
+        "IssueDataPlaneToken",
+        json!({ "sandbox_id": sandbox["id"] }),
+    );
+    let token = pass["data_plane_token"].as_str().unwrap();
+    let foreign = format!("{path}/v1/services/foreign");
+    let body = json!({ "cmd": "sleep", "args": ["1000"] });
+    let put = served.ask_as(token, "PUT", &foreign, body);
+    assert_eq!(put.0, 200, "{put:?}");
+    no_changes(&project);
+    project.edit(
+        "      worker:",
+        "      foreign: { cmd: sleep, args: ['2000'] }\n      worker:",
+    );
+    let refused = project.run(&["plan"]);
+    assert_eq!(refused.code(), Some(1), "{refused}");
+    let says = "has a service `foreign` that gabion has not made";
+    assert!(refused.stdout().contains(says), "{refused}");
+    project.edit("      foreign: { cmd: sleep, args: ['2000'] }\n", "");
+    no_changes(&project);
+    let (_, kept) = served.ask_as(token, "GET", &foreign, Value::Null);
+    assert_eq!(kept["args"], json!(["1000"]), "{kept}");
+}
+
+#[test]
 fn files_commands_and_checkpoints() {
     let served = Served::start();
     let project = project(&served);

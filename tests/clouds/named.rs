@@ -179,13 +179,17 @@ fn what_needs_a_process_stays_one_and_what_is_not_ours_is_left_alone() {
         "      once:",
         "      foreign: { cmd: sleep, args: ['2000'] }\n      once:",
     );
-    let refused = project.run(&["apply", "--yes"]);
-    assert_eq!(refused.code(), Some(1), "{refused}");
-    let said = flat(&refused);
-    assert!(
-        said.contains("has a service `foreign` already"),
-        "{refused}"
-    );
+    for command in [&["plan"][..], &["apply", "--yes"]] {
+        let refused = project.run(command);
+        assert_eq!(refused.code(), Some(1), "{refused}");
+        let says = "has a service `foreign` that gabion has not made";
+        assert!(refused.stdout().contains(says), "{refused}");
+    }
+    // A process may have that name.
+    project.edit("'2000'] }", "'2000'], restart: 'no' }");
+    project.ok(&["apply", "--yes"]);
+    no_changes(&project);
+    project.edit("'2000'], restart: 'no' }", "'2000'] }");
     project.edit("      foreign: { cmd: sleep, args: ['2000'] }\n", "");
     project.edit("      api: { cmd: sleep, args: ['1000'] }\n", "");
     project.ok(&["apply", "--yes"]);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join};
 use tokio::io::AsyncWrite;
 use tokio::sync::mpsc;
 
@@ -15,7 +15,7 @@ use super::wire::{Record, Service, Stage};
 use super::{Access, Iris, Known};
 use crate::model::{
     Capabilities, Checkpoint, Listing, ObservedSandbox, ObservedService, SandboxName, SandboxSpec,
-    SandboxState, ServiceAddress, ServiceGoal, ServiceKind, ServiceName, ServiceState,
+    SandboxState, ServiceAddress, ServiceGoal, ServiceKind, ServiceName, ServiceSpec, ServiceState,
 };
 use crate::platforms::{
     Described, InventoryEntry, InventoryQuery, LogLine, LogQuery, Observe, Result,
@@ -215,6 +215,21 @@ impl Observe for Iris {
         query: LogQuery,
     ) -> Result<mpsc::Receiver<LogLine>> {
         self.read_logs(service, query).await
+    }
+
+    async fn foreign_services(
+        &self,
+        sandbox: &SandboxName,
+        wanted: &[(&ServiceName, &ServiceSpec)],
+    ) -> Result<Vec<ServiceName>> {
+        let known = self.get(sandbox).await?;
+        let there = async { Ok(known.plane.services().await?) };
+        let (document, there) = try_join(known.marked(), there).await?;
+        let foreign = wanted.iter().map(|(name, _)| *name).filter(|name| {
+            let is_there = there.iter().any(|it| it.name == name.as_str());
+            is_there && !document.services.contains_key(*name)
+        });
+        Ok(foreign.cloned().collect())
     }
 
     async fn checkpoints(&self, sandbox: &SandboxName) -> Result<Vec<Checkpoint>> {

@@ -20,7 +20,10 @@ use super::command::{Marker, first_line, folder, line};
 use super::ledger::{self, Begun, Ledger};
 use super::services::told_line;
 use super::wire::{Process, Record};
-use crate::model::{Probe, RestartPolicy, ServiceAddress, ServiceGoal, ServiceKind, ServiceSpec};
+use crate::model::{
+    Probe, RestartPolicy, SandboxName, ServiceAddress, ServiceGoal, ServiceKind, ServiceName,
+    ServiceSpec,
+};
 use crate::platforms::cloud::environment::exposed;
 use crate::platforms::cloud::http::HttpError;
 use crate::platforms::cloud::supply::shell::exports;
@@ -100,6 +103,42 @@ impl Miosa {
         };
         let (processes, named) = try_join(processes, named).await?;
         Ok(named.into_iter().chain(processes).collect())
+    }
+
+    /// Which of these services would be named ones, and cannot be: somebody else has one of that name.
+    pub(super) async fn foreign_named(
+        &self,
+        sandbox: &SandboxName,
+        wanted: &[(&ServiceName, &ServiceSpec)],
+    ) -> Result<Vec<ServiceName>> {
+        let named = wanted.iter().filter(|(_, spec)| self.is_named(spec));
+        let names: Vec<_> = named.map(|(name, _)| *name).collect();
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let known = self.get(sandbox).await?;
+        let id = &known.id;
+        let there = async {
+            match self.options.lists_services {
+                true => self.api.services(id).await,
+                false => {
+                    let each = names.iter().map(|it| self.api.service(id, it.as_str()));
+                    Ok(try_join_all(each).await?.into_iter().flatten().collect())
+                }
+            }
+        };
+        let record = async { self.record(&known).await };
+        let there = async { Ok(there.await?) };
+        let (record, there): (_, Vec<Process>) = try_join(record, there).await?;
+        let foreign = names.into_iter().filter(|name| {
+            let is_there = there
+                .iter()
+                .any(|it| it.name.as_deref() == Some(name.as_str()));
+            let address = ServiceAddress::new(sandbox.clone(), (*name).clone());
+            let ledger = ledger::service(&record, name);
+            is_there && self.own(&address, ledger.as_ref(), &there).is_empty()
+        });
+        Ok(foreign.cloned().collect())
     }
 
     /// Writes down that a named service is about to be made: from here on what has its name is ours.

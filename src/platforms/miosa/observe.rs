@@ -15,7 +15,7 @@ use super::wire::{Process, Record, Stage};
 use super::{Miosa, act};
 use crate::model::{
     Capabilities, Checkpoint, Definition, Listing, ObservedSandbox, ObservedService, SandboxName,
-    SandboxSpec, SandboxState, ServiceAddress, ServiceKind, ServiceName, ServiceState,
+    SandboxSpec, SandboxState, ServiceAddress, ServiceKind, ServiceName, ServiceSpec, ServiceState,
 };
 use crate::platforms::{
     Attached, Attachment, Described, Endpoint, InventoryEntry, InventoryQuery, Link, LogLine,
@@ -249,6 +249,14 @@ impl Observe for Miosa {
         query: LogQuery,
     ) -> Result<mpsc::Receiver<LogLine>> {
         self.read_logs(service, query).await
+    }
+
+    async fn foreign_services(
+        &self,
+        sandbox: &SandboxName,
+        wanted: &[(&ServiceName, &ServiceSpec)],
+    ) -> Result<Vec<ServiceName>> {
+        self.foreign_named(sandbox, wanted).await
     }
 
     async fn checkpoints(&self, sandbox: &SandboxName) -> Result<Vec<Checkpoint>> {

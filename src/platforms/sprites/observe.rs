@@ -16,7 +16,7 @@ use super::wire::{Service, Sprite};
 use super::{Seen, SeenService, Sprites, capabilities};
 use crate::model::{
     Capabilities, Checkpoint, Listing, ObservedSandbox, Reference, SandboxName, SandboxSpec,
-    SandboxState, ServiceAddress, ServiceName,
+    SandboxState, ServiceAddress, ServiceName, ServiceSpec,
 };
 use crate::platforms::cloud::http::HttpError;
 use crate::platforms::{
@@ -174,6 +174,17 @@ impl Observe for Sprites {
         query: LogQuery,
     ) -> Result<mpsc::Receiver<LogLine>> {
         self.read_log(service, query).await
+    }
+
+    async fn foreign_services(
+        &self,
+        sandbox: &SandboxName,
+        wanted: &[(&ServiceName, &ServiceSpec)],
+    ) -> Result<Vec<ServiceName>> {
+        let foreign = self.seen(sandbox).await?.foreign;
+        let names = wanted.iter().map(|(name, _)| *name);
+        let taken = names.filter(|name| foreign.contains(name.as_str()));
+        Ok(taken.cloned().collect())
     }
 
     async fn checkpoints(&self, sandbox: &SandboxName) -> Result<Vec<Checkpoint>> {

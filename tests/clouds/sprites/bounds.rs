@@ -36,12 +36,10 @@ fn what_is_not_ours_is_neither_shown_nor_touched() {
     let pid = |name: &str| served.ask("GET", &service(name), Value::Null).1["state"]["pid"].clone();
     let foreign = ["cron", "later", "copy"].map(pid);
     project.edit("      idle: {", "      later: {");
-    let refused = project.run(&["apply", "--yes"]);
-    let said = flat(&refused);
-    assert!(
-        said.contains("has a service `later` that gabion has not made"),
-        "{refused}"
-    );
+    let refused = project.run(&["plan"]);
+    let says = "has a service `later` that gabion has not made";
+    assert!(refused.stdout().contains(says), "{refused}");
+    assert_eq!(project.run(&["apply", "--yes"]).code(), Some(1));
     let refused = project.run(&["destroy", "--yes"]);
     assert!(flat(&refused).contains("copy, cron, later"), "{refused}");
     assert_eq!(["cron", "later", "copy"].map(pid), foreign);
