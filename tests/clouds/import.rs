@@ -400,3 +400,61 @@ fn processes_on_miosa_are_adopted_as_they_run() {
     project.ok(&["destroy", "--yes"]);
     assert_eq!(served.count(), 1);
 }
+
+#[test]
+fn named_services_on_miosa_are_written_down_and_adopted_as_they_are() {
+    let served = Served::start();
+    let project = empty(&served, "miosa, services: named, lists_account: true");
+    let path = "/api/v1/sandboxes";
+    let (_, made) = served.ask("POST", path, json!({ "name": "by-hand" }));
+    let made = made.get("data").unwrap_or(&made).clone();
+    let one = format!("{path}/{}", made["id"].as_str().expect("an id"));
+    let act = |rest: &str, body: Value| {
+        let (status, _) = served.ask("POST", &format!("{one}{rest}"), body);
+        assert!(status < 300, "{rest}: {status}");
+    };
+    for (name, command) in [("api", "exec sleep 1000"), ("idle", "exec sleep 2000")] {
+        act("/services", json!({ "name": name, "command": command }));
+    }
+    act("/services/idle/stop", json!({}));
+    act(
+        "/processes",
+        json!({ "name": "worker", "command": "exec sleep 3000" }),
+    );
+
+    imported(&project, &["by-hand"]);
+    let said = flat(&project.ok(&["import", "cloud", "--adopt"]));
+    let untouched = "adopted; nothing that runs was touched";
+    assert!(said.contains(untouched), "{said}");
+    let services = project.services();
+    let state = |name: &str| services[format!("by-hand/{name}").as_str()]["state"].clone();
+    assert_eq!(state("api"), "running");
+    assert_eq!(state("idle"), "stopped");
+    // What was a process is to be a named service, like the others.
+    let plan = project.run(&["plan", "--detailed-exitcode"]);
+    assert_eq!(plan.code(), Some(2), "{plan}");
+    let shown = plan.stdout();
+    assert!(shown.contains("by-hand/worker"), "{plan}");
+    assert!(
+        !shown.contains("by-hand/api") && !shown.contains("by-hand/idle"),
+        "{plan}"
+    );
+    let pid = |name: &str| {
+        let (_, told) = served.ask("GET", &format!("{one}/services/{name}"), Value::Null);
+        told.get("data").unwrap_or(&told)["pid"].clone()
+    };
+    let api = pid("api");
+    assert!(!api.is_null());
+    project.ok(&["apply", "--yes"]);
+    no_changes(&project);
+    nothing_in(&elsewhere(&project, &["plan"]));
+    assert_eq!(pid("api"), api);
+
+    // From here on they are as any other.
+    project.edit("exec sleep 1000", "exec sleep 1001");
+    project.ok(&["apply", "--yes"]);
+    no_changes(&project);
+    assert_ne!(pid("api"), api);
+    project.ok(&["destroy", "--yes"]);
+    assert_eq!(served.count(), 0);
+}

@@ -1,12 +1,13 @@
-//! Sandboxes and their processes as anybody may have made them.
+//! Sandboxes, their named services and processes as anybody may have made them.
 
-use futures_util::future::try_join_all;
+use futures_util::future::{try_join, try_join_all};
 
 use super::command::Marker;
 use super::ledger::Ledger;
 use super::wire::{Process, Record, Stage};
 use super::{Miosa, act, ledger};
-use crate::model::{DesiredSandbox, Program, SandboxGoal, SandboxName, ServiceSpec};
+use crate::model::{DesiredSandbox, Program, SandboxGoal, SandboxName, ServiceGoal, ServiceSpec};
+use crate::platforms::cloud::http::HttpError;
 use crate::platforms::described::{Described, is_asked_for};
 use crate::platforms::{Observe, PlatformError, Result};
 
@@ -39,7 +40,7 @@ impl Miosa {
         Ok(Some(described))
     }
 
-    /// Processes that are no services of a stack, which a manifest can start again.
+    /// Named services and processes that are no services of a stack, which a manifest can start again.
     async fn describe_processes(&self, record: &Record, described: &mut Described) -> Result<()> {
         if !record.is_ready() {
             described.spec.state = SandboxGoal::Stopped;
@@ -47,10 +48,11 @@ impl Miosa {
             described.remarks.push(remark.to_owned());
             return Ok(());
         }
-        for process in self.api.processes(&record.id).await? {
-            if !process.is_live() || Marker::of(&process).is_some() {
-                continue;
-            }
+        if self.options.named && !self.options.lists_services {
+            let remark = "services: named ones cannot be listed, as the entry says";
+            described.remarks.push(remark.to_owned());
+        }
+        for process in self.unmarked(&record.id).await? {
             let Some(spec) = spec_of(&process) else {
                 continue;
             };
@@ -65,8 +67,29 @@ impl Miosa {
         Ok(())
     }
 
-    /// Marks a sandbox that others have made as the stack's, and writes down which of its processes are the
-    /// wanted services: by their numbers, so nothing that runs is touched.
+    /// The named services that nobody has marked, where services are kept as such, and the processes that run and
+    /// are no services.
+    async fn unmarked(&self, id: &str) -> Result<Vec<Process>, HttpError> {
+        let named = async {
+            match self.options.named && self.options.lists_services {
+                true => self.api.services(id).await,
+                false => Ok(Vec::new()),
+            }
+        };
+        let (mut all, processes) = try_join(named, self.api.processes(id)).await?;
+        // A named service may be listed among the processes, too.
+        let is_named = |it: &Process| it.name.is_some() && all.iter().any(|of| of.name == it.name);
+        let others = processes
+            .into_iter()
+            .filter(|it| it.is_live() && !is_named(it));
+        let others: Vec<_> = others.collect();
+        all.extend(others);
+        all.retain(|it| Marker::of(it).is_none());
+        Ok(all)
+    }
+
+    /// Marks a sandbox that others have made as the stack's, and writes down which of its named services and
+    /// processes are the wanted services: by their names and numbers, so nothing that runs is touched.
     pub(super) async fn take_in(
         &self,
         found: &Described,
@@ -91,13 +114,12 @@ impl Miosa {
         let gone = || PlatformError::new(format!("sandbox `{}` is gone", found.name));
         let record = self.api.show(&found.id).await?.ok_or_else(gone)?;
         let processes = match record.is_ready() {
-            true => self.api.processes(&record.id).await?,
+            true => self.unmarked(&record.id).await?,
             false => Vec::new(),
         };
         let mut services = Vec::new();
         for (name, spec) in &wanted.services {
-            let mut live = processes.iter().filter(|it| it.is_live());
-            let process = live.find(|it| name_of(it) == name.as_str());
+            let process = processes.iter().find(|it| name_of(it) == name.as_str());
             if let Some((process, there)) = process.and_then(|it| Some((it, spec_of(it)?))) {
                 // What runs otherwise is told as it is, and changed by an apply.
                 let spec = match there.program == spec.program {
@@ -122,5 +144,9 @@ fn name_of(process: &Process) -> String {
 /// A process as a definition, as far as it is told.
 fn spec_of(process: &Process) -> Option<ServiceSpec> {
     let command = process.command.clone()?;
-    Some(ServiceSpec::new(Program::Shell { command }))
+    let mut spec = ServiceSpec::new(Program::Shell { command });
+    if !process.is_live() {
+        spec.state = ServiceGoal::Stopped;
+    }
+    Some(spec)
 }

@@ -10,7 +10,7 @@ use super::command::{Marker, is_cut, rev};
 use super::wire::{Process, Record};
 use super::{Known, Miosa};
 use crate::model::{
-    Exit, SandboxName, SandboxSpec, ServiceAddress, ServiceGoal, ServiceName, ServiceSpec,
+    Exit, Program, SandboxName, SandboxSpec, ServiceAddress, ServiceGoal, ServiceName, ServiceSpec,
 };
 use crate::platforms::cloud::mark::{Owner, SandboxMark, decode, encode};
 use crate::platforms::{PlatformError, Result};
@@ -32,7 +32,7 @@ pub(super) struct Ledger {
     /// The run of a task that was begun last: its exit code is kept by this name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub begun: Option<Begun>,
-    /// The named service that was made of it, or was about to be. There may be none by now.
+    /// The named service that was made of it, was about to be, or was adopted. There may be none by now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub named: Option<Begun>,
     /// How a task ended.
@@ -40,7 +40,7 @@ pub(super) struct Ledger {
     pub exit: Option<TaskExit>,
 }
 
-/// A run, which may or may not have come to be.
+/// A run, which may or may not have come to be. One that others began has no name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Begun {
     pub rev: String,
@@ -77,18 +77,28 @@ impl Ledger {
         }
     }
 
-    /// One of a process that others have started.
+    /// One of a process or a named service that others have made, and that is as the definition says.
     pub(super) fn adopted(spec: &ServiceSpec, process: &Process) -> Self {
-        Self {
-            goal: ServiceGoal::Running,
-            run: Some(Run {
-                pid: process.pid.clone(),
-                rev: rev(spec),
-                run: String::new(),
-                started_at: process.started_at.clone(),
-            }),
-            ..Self::new(spec)
+        let rev = rev(spec);
+        let mut ledger = Self::new(spec);
+        if process.is_live() {
+            ledger.goal = ServiceGoal::Running;
         }
+        match process.named {
+            true => {
+                let run = String::new();
+                ledger.named = Some(Begun { rev, run });
+            }
+            false => {
+                ledger.run = Some(Run {
+                    pid: process.pid.clone(),
+                    rev,
+                    run: String::new(),
+                    started_at: process.started_at.clone(),
+                });
+            }
+        }
+        ledger
     }
 
     /// The revision that a process of this service was started from; `None` if it is another's.
@@ -96,8 +106,12 @@ impl Ledger {
         if process.named {
             let made = self.named.as_ref()?;
             let same = process.name.as_deref() == Some(name.as_str());
+            let as_noted = match made.run.is_empty() {
+                true => self.is_adopted(process),
+                false => is_cut(process),
+            };
             // What was made of it by hand is of no revision.
-            let rev = if is_cut(process) { &made.rev } else { "" };
+            let rev = if as_noted { &made.rev } else { "" };
             return (same && Marker::of(process).is_none()).then(|| rev.to_owned());
         }
         let run = self.run.as_ref()?;
@@ -105,6 +119,14 @@ impl Ledger {
         let same = run.pid == process.pid && run.started_at == process.started_at;
         let named = process.name.as_deref().is_none_or(|it| it == name.as_str());
         (same && named && Marker::of(process).is_none()).then(|| run.rev.clone())
+    }
+
+    /// Whether a named service may be the one that others have made and that became this one.
+    fn is_adopted(&self, process: &Process) -> bool {
+        let told = process.command.as_ref();
+        told.is_none_or(
+            |told| matches!(&self.spec.program, Program::Shell { command } if command == told),
+        )
     }
 
     /// The run that a process of this service is, by what is written here.
