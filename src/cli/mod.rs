@@ -15,6 +15,7 @@ mod destroy;
 mod error;
 mod exec;
 mod fork;
+mod forward;
 mod fs;
 mod import;
 mod init;
@@ -168,6 +169,8 @@ enum Command {
     Ports(ports::PortsArgs),
     /// Print the URL of a service
     Url(ports::UrlArgs),
+    /// Reach ports of a sandbox as ports of this machine
+    Forward(forward::ForwardArgs),
     /// Show what services wrote
     Logs(logs::LogsArgs),
     /// Run a command in a sandbox
@@ -321,6 +324,7 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
         Command::Ports(args) => context.block_on(ports::ports(context, &args)),
         Command::Url(args) => context.block_on(ports::url(context, &args)),
         Command::Cp(args) => context.block_on(cp::run(context, &args)),
+        Command::Forward(args) => context.block_on(forward::run(context, &args)),
         Command::Fs(args) => context.block_on(fs::run(context, args)),
         Command::Expose(args) => context.block_on(ports::expose(context, &args)),
         Command::Unexpose(args) => context.block_on(ports::unexpose(context, &args)),

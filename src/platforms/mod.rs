@@ -12,6 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use secrecy::SecretString;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use crate::model::{
@@ -93,6 +94,11 @@ pub trait Observe: Send + Sync {
     /// Whether a sandbox itself can be restarted: whether all that runs in it ends with a stop.
     fn restarts_sandboxes(&self) -> bool {
         true
+    }
+
+    /// Whether connections are carried to ports of its sandboxes: whether [`Act::forward`] can work.
+    fn forwards_ports(&self) -> bool {
+        false
     }
 
     /// What exists there, whoever it belongs to.
@@ -418,6 +424,11 @@ pub trait Act: Observe {
     /// Takes a link back. One that is not there counts as taken back.
     async fn unshare(&self, _sandbox: &SandboxName, _link: &LinkId) -> Result<()> {
         Err(self.cannot("make links that let others in"))
+    }
+
+    /// Carries a connection to a port of a sandbox, until either side ends it.
+    async fn forward(&self, _sandbox: &SandboxName, _port: u16, _from: TcpStream) -> Result<()> {
+        Err(self.cannot("carry connections to ports"))
     }
 
     /// Opens the platform's own editor on a sandbox and returns where it is reached.

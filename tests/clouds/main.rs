@@ -6,6 +6,7 @@ mod atomic;
 mod common;
 mod example;
 mod files;
+mod forward;
 mod fs;
 mod http;
 mod import;

@@ -15,11 +15,13 @@ mod processes;
 mod repo;
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use crate::event::Failure;
@@ -270,6 +272,10 @@ impl Observe for Local {
 
     async fn describe(&self, sandbox: Option<&str>) -> Result<Vec<Described>> {
         self.describe_all(sandbox).await
+    }
+
+    fn forwards_ports(&self) -> bool {
+        true
     }
 
     async fn inventory(&self, query: &InventoryQuery) -> Result<Vec<InventoryEntry>> {
@@ -547,6 +553,14 @@ impl Act for Local {
         mode: u32,
     ) -> Result<()> {
         self.copy_in(sandbox, path, from, mode).await
+    }
+
+    async fn forward(&self, sandbox: &SandboxName, port: u16, mut from: TcpStream) -> Result<()> {
+        self.client(sandbox)?;
+        let mut to = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+        // Whoever leaves in the middle of it is not missed.
+        let _ = copy_bidirectional(&mut from, &mut to).await;
+        Ok(())
     }
 
     async fn list_files(

@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::try_join_all;
 use tokio::io::AsyncRead;
+use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
 use super::labels::{self, Found, default_name};
@@ -386,6 +387,10 @@ impl Act for Sprites {
         _: &Secrets,
     ) -> Result<Forked> {
         Err(PlatformError::new("Sprites cannot make a copy of a sprite"))
+    }
+
+    async fn forward(&self, sandbox: &SandboxName, port: u16, from: TcpStream) -> Result<()> {
+        self.carry(sandbox, port, from).await
     }
 
     async fn list_files(

@@ -254,6 +254,12 @@ impl Client {
         Ok(Frames::new(request.blocks(command.idle).await?))
     }
 
+    /// A WebSocket for a connection to a port (§6); `None` if the server has none for that.
+    pub async fn proxy_socket(&self, sprite: &str, idle: Duration) -> Result<Option<Socket>> {
+        let request = self.within(Method::GET, sprite, &["proxy"]);
+        request.socket(idle).await
+    }
+
     /// The commands that run (§5).
     pub async fn sessions(&self, sprite: &str) -> Result<Vec<Session>> {
         let request = self.within(Method::GET, sprite, &["exec"]);

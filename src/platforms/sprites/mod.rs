@@ -19,6 +19,7 @@ mod frames;
 mod labels;
 mod logs;
 mod observe;
+mod proxy;
 mod restart;
 mod sessions;
 mod start;

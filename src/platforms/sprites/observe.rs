@@ -195,6 +195,10 @@ impl Observe for Sprites {
         self.describe_all(sandbox).await
     }
 
+    fn forwards_ports(&self) -> bool {
+        true
+    }
+
     async fn inventory(&self, query: &InventoryQuery) -> Result<Vec<InventoryEntry>> {
         self.list_all(query).await
     }

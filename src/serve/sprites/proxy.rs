@@ -1,10 +1,12 @@
 //! Connections to the ports of a sprite over a WebSocket: protocol page sprites, §6.
 
+use std::future::pending;
 use std::net::Ipv4Addr;
 
 use axum::body::Bytes;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::response::Response;
+use futures_util::{SinkExt, StreamExt};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -56,31 +58,37 @@ async fn connect(target: Option<Target>) -> Result<TcpStream, String> {
     connected.map_err(|error| format!("port {}: {error}", target.port))
 }
 
-/// Carries bytes both ways until either side ends.
-async fn relay(mut socket: WebSocket, mut stream: TcpStream) {
-    let mut chunk = vec![0; CHUNK];
-    loop {
-        tokio::select! {
-            read = stream.read(&mut chunk) => {
-                let Ok(length @ 1..) = read else {
-                    // The client hears of it.
-                    let _ = socket.send(Message::Close(None)).await;
-                    return;
-                };
-                let bytes = Bytes::copy_from_slice(&chunk[..length]);
-                if socket.send(Message::Binary(bytes)).await.is_err() {
-                    return;
-                }
+/// Carries bytes both ways until either side ends. Neither way waits for the other.
+async fn relay(socket: WebSocket, stream: TcpStream) {
+    let (mut to_client, mut from_client) = socket.split();
+    let (mut from_port, mut to_port) = stream.into_split();
+    let out = async {
+        let mut chunk = vec![0; CHUNK];
+        while let Ok(length @ 1..) = from_port.read(&mut chunk).await {
+            let bytes = Bytes::copy_from_slice(&chunk[..length]);
+            if to_client.send(Message::Binary(bytes)).await.is_err() {
+                return;
             }
-            heard = socket.recv() => match heard {
+        }
+        // The client hears of it.
+        let _ = to_client.send(Message::Close(None)).await;
+    };
+    let back = async {
+        loop {
+            match from_client.next().await {
                 Some(Ok(Message::Binary(bytes))) => {
-                    if stream.write_all(&bytes).await.is_err() {
-                        return;
+                    if to_port.write_all(&bytes).await.is_err() {
+                        // What the port has said before is still on its way.
+                        return pending().await;
                     }
                 }
                 Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Text(_))) => {}
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return,
-            },
+            }
         }
+    };
+    tokio::select! {
+        () = out => {}
+        () = back => {}
     }
 }

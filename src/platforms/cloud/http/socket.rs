@@ -69,6 +69,11 @@ impl Sender {
     pub async fn send(&mut self, bytes: Bytes) -> bool {
         self.0.send(Raw::Binary(bytes)).await.is_ok()
     }
+
+    /// As [`Sender::send`], of text.
+    pub async fn say(&mut self, text: String) -> bool {
+        self.0.send(Raw::text(text)).await.is_ok()
+    }
 }
 
 impl Receiver {
