@@ -1,4 +1,5 @@
-//! `gabion exec ADDRESS -- CMD`: run a command where the services run, or as one of them runs.
+//! `gabion exec ADDRESS -- CMD`: run a command where the services run, or as one of them runs. `gabion attach`: join
+//! one that runs.
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -7,8 +8,9 @@ use tokio::sync::watch;
 
 use super::context::Context;
 use super::error::{Error, Result};
+use super::target::Target;
 use super::terminal::Raw;
-use crate::model::{Address, Secrets, ServiceAddress};
+use crate::model::{Address, SandboxName, Secrets, ServiceAddress};
 use crate::platforms::{Act, Result as PlatformResult, Streams, TerminalSize};
 
 /// As shells say it.
@@ -37,6 +39,40 @@ pub struct ExecArgs {
         allow_hyphen_values = true
     )]
     command: Vec<String>,
+}
+
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  gabion attach web 12                   shows what `gabion ps web` lists as 12
+  echo go | gabion attach web 12 --stdin
+
+Shows what it writes from now on, or from its beginning where the platform has
+kept that. Its exit code is passed through. Ctrl-C leaves it as it runs.")]
+pub struct AttachArgs {
+    /// The sandbox
+    #[arg(value_name = "SANDBOX", add = super::address::completer())]
+    sandbox: SandboxName,
+    /// Which, as `gabion ps` shows it
+    #[arg(value_name = "ID")]
+    id: String,
+    /// Pass stdin on to it, and its end
+    #[arg(long)]
+    stdin: bool,
+}
+
+/// Joins a command that runs.
+pub async fn attach(context: &Context, args: &AttachArgs) -> Result<ExitCode> {
+    let target = Target::open(context, &args.sandbox, None).await?;
+    let mut streams = streams(None);
+    // An input that never comes has no end, either.
+    let (_never, silence) = tokio::io::duplex(1);
+    if !args.stdin {
+        streams.stdin = Box::new(silence);
+    }
+    let platform = target.platform()?;
+    Ok(exit_code(
+        platform.join(&args.sandbox, &args.id, streams).await?,
+    ))
 }
 
 pub async fn run(context: &Context, args: &ExecArgs) -> Result<ExitCode> {
@@ -75,7 +111,11 @@ pub async fn run(context: &Context, args: &ExecArgs) -> Result<ExitCode> {
             return Ok(ExitCode::from(NOT_EXECUTED));
         }
     };
-    Ok(ExitCode::from(u8::try_from(code & 0xff).unwrap_or(u8::MAX)))
+    Ok(exit_code(code))
+}
+
+fn exit_code(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code & 0xff).unwrap_or(u8::MAX))
 }
 
 /// Hands over the terminal only to a command in a container: any other one has it anyway.

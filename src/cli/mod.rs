@@ -177,6 +177,8 @@ enum Command {
     Exec(exec::ExecArgs),
     /// List what runs in a sandbox beside its services
     Ps(processes::PsArgs),
+    /// Show what a command writes that runs in a sandbox already
+    Attach(exec::AttachArgs),
     /// End something that runs beside services
     Kill(processes::KillArgs),
     /// Start services, and what they need
@@ -268,6 +270,7 @@ impl Command {
                 | Self::Extend(_)
                 | Self::Send(_)
                 | Self::Signal(_)
+                | Self::Attach(_)
                 | Self::Kill(_)
                 | Self::Cp(_)
                 | Self::Expose(_)
@@ -347,6 +350,7 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
         Command::Logs(args) => context.block_on(logs::run(context, &args)),
         Command::Exec(args) => context.block_on(exec::run(context, &args)),
         Command::Ps(args) => context.block_on(processes::ps(context, &args)),
+        Command::Attach(args) => context.block_on(exec::attach(context, &args)),
         Command::Kill(args) => context.block_on(processes::kill(context, &args)),
         Command::Start(args) => context.block_on(control::start(context, &args)),
         Command::Stop(args) => context.block_on(control::stop(context, &args)),

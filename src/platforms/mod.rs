@@ -299,6 +299,11 @@ pub trait Act: Observe {
         Err(self.cannot("end what runs beside services"))
     }
 
+    /// Joins something that runs beside services, by its id there: passes its streams on, and returns its exit code.
+    async fn join(&self, _sandbox: &SandboxName, _id: &str, _streams: Streams) -> Result<i32> {
+        Err(self.cannot("join what runs already"))
+    }
+
     /// Lets this program supervise the sandbox, whose services are not touched; or has the platform upgrade it,
     /// where that is the platform's business: `None` if it does not tell from what to what.
     async fn upgrade(&self, sandbox: &SandboxName) -> Result<Option<Upgraded>> {

@@ -134,6 +134,14 @@ fn acts(port: u16) -> Vec<Act> {
             ),
         ),
         act(
+            "attach web 0",
+            "",
+            KINDS.map(|kind| match kind {
+                "sprites" => "there is no process `0` in `web`",
+                _ => "cannot join what runs already",
+            }),
+        ),
+        act(
             "kill web 0",
             "",
             [

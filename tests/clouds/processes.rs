@@ -1,5 +1,6 @@
 //! What runs in a sandbox beside its services, and sandboxes that are restarted with all of it.
 
+use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 
 use serde_json::{Value, json};
@@ -17,6 +18,44 @@ fn processes(project: &Project) -> Vec<Value> {
     let listed = project.ok(&["ps", "web", "--json"]).stdout();
     let listed: Value = serde_json::from_str(&listed).expect("JSON");
     listed["processes"].as_array().expect("a list").clone()
+}
+
+#[test]
+fn a_command_on_sprites_is_joined() {
+    let served = Served::start();
+    let project = on(&served, "sprites", SERVICE);
+    project.ok(&["apply", "--yes"]);
+    let script = "echo begun; while read line; do echo got $line; done; exit 7";
+    let mut exec = project.command(&["exec", "web", "--", "sh", "-c", script]);
+    let exec = exec.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut exec = exec.spawn().expect("gabion runs");
+    eventually("the command is listed", || processes(&project).len() == 1);
+    let listed = processes(&project).remove(0);
+    let id = listed["id"].as_str().expect("text");
+    // One only listens, another one speaks.
+    let mut listener = project.command(&["attach", "web", id]);
+    let listener = listener.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut listener = listener.spawn().expect("gabion runs");
+    let mut heard = BufReader::new(listener.stdout.take().expect("its output")).lines();
+    let mut next = || heard.next().expect("a line").expect("text");
+    let mut first = exec.stdin.take().expect("its input");
+    writeln!(first, "one").expect("it reads");
+    while next() != "got one" {}
+    let mut speaker = project.command(&["attach", "web", id, "--stdin"]);
+    let speaker = speaker.stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut speaker = speaker.spawn().expect("gabion runs");
+    let mut words = speaker.stdin.take().expect("its input");
+    writeln!(words, "two").expect("it reads");
+    while next() != "got two" {}
+    // Its end is the command's, and all hear of that.
+    drop(words);
+    for child in [&mut speaker, &mut listener, &mut exec] {
+        assert_eq!(child.wait().expect("an end").code(), Some(7));
+    }
+    let gone = project.run(&["attach", "web", id]);
+    assert_eq!(gone.code(), Some(1), "{gone}");
+    assert!(flat(&gone).contains("there is no process"), "{gone}");
+    no_changes(&project);
 }
 
 #[test]

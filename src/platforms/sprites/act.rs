@@ -333,6 +333,10 @@ impl Act for Sprites {
     }
 
     /// The answer tells no version.
+    async fn join(&self, sandbox: &SandboxName, id: &str, streams: Streams) -> Result<i32> {
+        self.join_session(sandbox, id, streams).await
+    }
+
     async fn upgrade(&self, sandbox: &SandboxName) -> Result<Option<Upgraded>> {
         let seen = self.seen(sandbox).await?;
         self.client.upgrade(&seen.sprite).await?;

@@ -267,6 +267,17 @@ impl Client {
         Ok(sessions)
     }
 
+    /// Joins a command that runs (§5); `None` if the server has no WebSocket for that.
+    pub async fn session_socket(
+        &self,
+        sprite: &str,
+        id: &str,
+        idle: Duration,
+    ) -> Result<Option<Socket>> {
+        let request = self.within(Method::GET, sprite, &["exec", id]);
+        request.socket(idle).await
+    }
+
     /// Ends a command that runs (§5), and tells how that went; `grace` is how long it may ignore the signal.
     pub async fn kill_session(
         &self,

@@ -19,7 +19,7 @@ use crate::platforms::cloud::supply::{Asked, Inside, shell};
 use crate::platforms::{PlatformError, Result, Streams};
 
 /// How long a command of a user may write nothing: Sprites sets no limit, and connections do not last.
-const QUIET: Duration = Duration::from_secs(24 * 3600);
+pub(super) const QUIET: Duration = Duration::from_secs(24 * 3600);
 
 /// The longest input that is sent, in bytes.
 const LONGEST_INPUT: u64 = 64 << 20;

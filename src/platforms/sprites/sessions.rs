@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::Sprites;
+use super::exec::QUIET;
+use super::{Sprites, dialog};
 use crate::model::SandboxName;
-use crate::platforms::{PlatformError, Process, Result};
+use crate::platforms::{Observe, PlatformError, Process, Result, Streams};
 
 /// How long a command may ignore a signal until it is killed.
 const GRACE: Duration = Duration::from_secs(10);
@@ -20,6 +21,25 @@ impl Sprites {
             started_at: session.created,
         });
         Ok(shown.collect())
+    }
+
+    pub(super) async fn join_session(
+        &self,
+        sandbox: &SandboxName,
+        id: &str,
+        streams: Streams,
+    ) -> Result<i32> {
+        let sprite = self.seen(sandbox).await?.sprite;
+        let there = self.client.sessions(&sprite).await?;
+        let session = there.into_iter().find(|session| session.id == id);
+        let session = session.ok_or_else(|| PlatformError::no_process(sandbox, id))?;
+        if session.tty {
+            let what = "join a command that has a terminal: use the platform's own tool";
+            return Err(self.cannot(what));
+        }
+        let socket = self.client.session_socket(&sprite, id, QUIET).await?;
+        let missing = || self.cannot("join what runs already: what answers has no WebSocket");
+        dialog::attend(socket.ok_or_else(missing)?, streams).await
     }
 
     /// How it ended is judged by the list: a stream may break off.

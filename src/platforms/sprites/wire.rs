@@ -255,6 +255,8 @@ pub(super) struct Session {
     pub workdir: Option<String>,
     #[serde(default)]
     pub created: Option<Timestamp>,
+    #[serde(default)]
+    pub tty: bool,
 }
 
 /// What is in a folder (§6).
