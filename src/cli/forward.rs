@@ -75,11 +75,16 @@ pub async fn run(context: &Context, args: &ForwardArgs) -> Result<ExitCode> {
         true => declared(&target, &args.address)?,
         false => args.ports.clone(),
     };
-    let (sender, mut connections) = mpsc::channel(1);
+    let mut listeners = Vec::with_capacity(ports.len());
     for Forwarded { here, there } in ports {
-        let listener = listen(here, &args.address, there).await?;
-        let at = listener.local_addr()?;
-        print(&format!("{at} -> {sandbox}:{there}\n"))?;
+        listeners.push((listen(here, &args.address, there).await?, there));
+    }
+    let (sender, mut connections) = mpsc::channel(1);
+    for (listener, there) in listeners {
+        print(&format!(
+            "{} -> {sandbox}:{there}\n",
+            listener.local_addr()?
+        ))?;
         tokio::spawn(accept(listener, there, sender.clone()));
     }
     drop(sender);

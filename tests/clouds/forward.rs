@@ -1,13 +1,17 @@
 //! Ports of a sandbox as ports of this machine.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Stdio};
 use std::thread;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::common::{Project, free_port};
 use crate::projects::{flat, on};
 use crate::served::Served;
+use crate::sprites::front::{Front, Way};
 
 /// Says back whatever it hears, to many at once; what it says to `bye` is its last word.
 const ECHO: &str = r#"import socketserver
@@ -71,10 +75,12 @@ impl Forward {
         lines.map(|line| line.expect("text")).collect()
     }
 
-    /// Ends it, and returns what else it has said.
+    /// Ends it as Ctrl-C does, and returns what else it has said.
     fn end(mut self) -> String {
-        self.child.kill().expect("it ran until now");
-        self.child.wait().expect("its end");
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::INT).expect("it ran until now");
+        let ended = self.child.wait().expect("its end");
+        assert_eq!(ended.signal(), Some(Signal::INT.as_raw()), "{ended}");
         let mut said = String::new();
         let errors = self.child.stderr.as_mut().expect("its errors");
         errors.read_to_string(&mut said).expect("text");
@@ -112,12 +118,14 @@ fn carries(project: &Project, port: u16) {
     let mut last = String::new();
     stream.read_to_string(&mut last).expect("text");
     assert_eq!(last, "bye");
-    // This side ends first, and hears what was on its way.
+    // This side ends first, and hears what is said to its last word.
     let mut stream = forward.connect();
-    stream.write_all(b"some").expect("it listens");
-    let mut heard = [0; 4];
-    stream.read_exact(&mut heard).expect("four bytes");
+    let last = vec![b'x'; 1_000_000];
+    stream.write_all(&last).expect("it listens");
     stream.shutdown(Shutdown::Write).expect("the other half");
+    let mut heard = vec![0; last.len()];
+    stream.read_exact(&mut heard).expect("all of it");
+    assert!(heard == last);
     assert_eq!(forward.end(), "");
 
     // Nobody is there: that is told, and others are carried all the same.
@@ -168,6 +176,23 @@ fn on_sprites() {
     let served = Served::start();
     let port = free_port();
     carries(&on(&served, "sprites", &sandboxes(port)), port);
+}
+
+#[test]
+fn a_connection_that_ends_before_it_is_made_is_told() {
+    let served = Served::start();
+    let project = on(&served, "sprites", "  web: {}\n");
+    project.ok(&["apply", "--yes"]);
+    let front = Front::of(&served, Way::Socket, &[]);
+    project.edit(&served.url, &front.url);
+    let mut forward = Forward::start(&project, "web", 80);
+    let mut stream = forward.connect();
+    let read = stream.read(&mut [0]);
+    let kind = read.expect_err("a reset").kind();
+    assert_eq!(kind, ErrorKind::ConnectionReset);
+    let said = forward.complaints(1).remove(0);
+    assert_eq!(said, "web:80: closed before it was connected");
+    assert_eq!(forward.end(), "");
 }
 
 #[test]

@@ -15,7 +15,7 @@ mod processes;
 mod repo;
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -557,7 +557,11 @@ impl Act for Local {
 
     async fn forward(&self, sandbox: &SandboxName, port: u16, mut from: TcpStream) -> Result<()> {
         self.client(sandbox)?;
-        let mut to = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+        let here: [SocketAddr; 2] = [
+            (Ipv4Addr::LOCALHOST, port).into(),
+            (Ipv6Addr::LOCALHOST, port).into(),
+        ];
+        let mut to = TcpStream::connect(&here[..]).await?;
         // Whoever leaves in the middle of it is not missed.
         let _ = copy_bidirectional(&mut from, &mut to).await;
         Ok(())

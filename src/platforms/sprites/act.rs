@@ -332,11 +332,11 @@ impl Act for Sprites {
         self.end_session(sandbox, id, signal).await
     }
 
-    /// The answer tells no version.
     async fn join(&self, sandbox: &SandboxName, id: &str, streams: Streams) -> Result<i32> {
         self.join_session(sandbox, id, streams).await
     }
 
+    /// The answer tells no version.
     async fn upgrade(&self, sandbox: &SandboxName) -> Result<Option<Upgraded>> {
         let seen = self.seen(sandbox).await?;
         self.client.upgrade(&seen.sprite).await?;

@@ -21,7 +21,7 @@ const QUIET: Duration = Duration::from_secs(24 * 3600);
 
 /// How long the sprite may be silent once nothing more comes from here: a WebSocket has no half that is closed, so
 /// it is not told.
-const LINGER: Duration = Duration::from_secs(10);
+const LINGER: Duration = Duration::from_secs(60);
 
 /// So much is read at a time.
 const CHUNK: usize = 16 << 10;
@@ -48,7 +48,7 @@ impl Sprites {
         if !sender.say(target.to_string()).await {
             return Err(PlatformError::new("the connection broke off"));
         }
-        let (read, write) = from.into_split();
+        let (read, mut write) = from.into_split();
         let (ended, has_ended) = watch::channel(false);
         let there = async {
             pass_on(read, sender).await;
@@ -56,10 +56,14 @@ impl Sprites {
             pending().await
         };
         // Neither waits for the other: both may have more to say than fits on the way.
-        tokio::select! {
-            done = receive(receiver, write, has_ended) => done,
+        let received = tokio::select! {
+            received = receive(receiver, &mut write, has_ended) => received,
             never = there => never,
+        };
+        if !matches!(received, Ok(true)) {
+            reset(write);
         }
+        received.map(|_| ())
     }
 }
 
@@ -73,21 +77,21 @@ async fn pass_on(mut from: OwnedReadHalf, mut to: Sender) {
     }
 }
 
-/// Passes on what comes from the sprite, until it ends the connection.
+/// Passes on what comes from the sprite, and returns whether that was all.
 async fn receive(
     mut from: Receiver,
-    mut to: OwnedWriteHalf,
+    to: &mut OwnedWriteHalf,
     ended: watch::Receiver<bool>,
-) -> Result<()> {
+) -> Result<bool> {
+    let mut connected = false;
     loop {
         let message = tokio::select! {
             message = from.next() => message?,
-            () = silence(ended.clone()) => None,
+            () = silence(ended.clone()) => return Ok(false),
         };
         match message {
-            None => return Ok(()),
             // Whoever has left here does not miss it.
-            Some(Message::Binary(bytes)) if to.write_all(&bytes).await.is_err() => return Ok(()),
+            Some(Message::Binary(bytes)) if to.write_all(&bytes).await.is_err() => return Ok(true),
             Some(Message::Binary(_)) => {}
             Some(Message::Text(text)) => {
                 let status = serde_json::from_str::<Status>(&text);
@@ -95,7 +99,10 @@ async fn receive(
                     return Err(PlatformError::new(error));
                 }
             }
+            None if connected => return Ok(true),
+            None => return Err(PlatformError::new("closed before it was connected")),
         }
+        connected = true;
     }
 }
 
@@ -104,4 +111,11 @@ async fn silence(mut ended: watch::Receiver<bool>) {
     // One that is dropped has ended, too.
     let _ = ended.wait_for(|ended| *ended).await;
     tokio::time::sleep(LINGER).await;
+}
+
+/// Whoever still waits for more is to hear that it is missing, not a proper end.
+fn reset(write: OwnedWriteHalf) {
+    // It ends without that, too.
+    let _ = write.as_ref().set_zero_linger();
+    write.forget();
 }

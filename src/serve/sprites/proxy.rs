@@ -1,7 +1,7 @@
 //! Connections to the ports of a sprite over a WebSocket: protocol page sprites, §6.
 
 use std::future::pending;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use axum::body::Bytes;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
@@ -54,8 +54,13 @@ async fn connect(target: Option<Target>) -> Result<TcpStream, String> {
     if !matches!(target.host.as_str(), "localhost" | "127.0.0.1" | "::1" | "") {
         return Err(format!("`{}` is not the sprite", target.host));
     }
-    let connected = TcpStream::connect((Ipv4Addr::LOCALHOST, target.port)).await;
-    connected.map_err(|error| format!("port {}: {error}", target.port))
+    let port = target.port;
+    let here: [SocketAddr; 2] = [
+        (Ipv4Addr::LOCALHOST, port).into(),
+        (Ipv6Addr::LOCALHOST, port).into(),
+    ];
+    let connected = TcpStream::connect(&here[..]).await;
+    connected.map_err(|error| format!("port {port}: {error}"))
 }
 
 /// Carries bytes both ways until either side ends. Neither way waits for the other.

@@ -1,4 +1,5 @@
-//! A server in front of another one: commands go as a script says, everything else is passed on.
+//! A server in front of another one: commands and connections to ports go as a script says, everything else is passed
+//! on.
 
 use std::io::{Read, Write, copy};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -44,19 +45,25 @@ impl Front {
 
 /// One request; whoever has another one connects again.
 fn serve(mut client: TcpStream, behind: &str, way: Way, frames: &[Vec<u8>]) {
+    let messages: Vec<_> = frames.iter().cloned().map(Message::binary).collect();
     let head = head(&mut client);
     let Some((first, rest)) = head.split_once("\r\n") else {
         return;
     };
-    match first.contains("/exec?") {
+    let is_port = first.contains("/proxy ");
+    match first.contains("/exec?") || is_port {
         false => pass_on(
             client,
             behind,
             &format!("{first}\r\nconnection: close\r\n{rest}"),
         ),
+        true if is_port => say_messages(client, &head, &messages),
         true if first.starts_with("POST") => say_chunks(client, &head, frames),
         true => match way {
-            Way::Socket => say_messages(client, &head, frames),
+            Way::Socket => {
+                let hello = Message::text(r#"{"type":"session_info"}"#);
+                say_messages(client, &head, &[&[hello], &messages[..]].concat());
+            }
             Way::List => answer(client, "200 OK", r#"{"sessions":[]}"#),
             Way::Refuse(status) => answer(client, &format!("{status} No"), "{}"),
         },
@@ -105,8 +112,7 @@ fn say_chunks(mut client: TcpStream, head: &str, frames: &[Vec<u8>]) {
     }
 }
 
-/// Each frame is a message.
-fn say_messages(mut client: TcpStream, head: &str, frames: &[Vec<u8>]) {
+fn say_messages(mut client: TcpStream, head: &str, messages: &[Message]) {
     let key = field(head, "sec-websocket-key").unwrap();
     let accepted = derive_accept_key(key.as_bytes());
     let head = format!(
@@ -115,9 +121,8 @@ fn say_messages(mut client: TcpStream, head: &str, frames: &[Vec<u8>]) {
     );
     client.write_all(head.as_bytes()).unwrap();
     let mut socket = WebSocket::from_raw_socket(client, Role::Server, None);
-    let _ = socket.send(Message::text(r#"{"type":"session_info"}"#));
-    for frame in frames {
-        let _ = socket.send(Message::binary(frame.clone()));
+    for message in messages {
+        let _ = socket.send(message.clone());
     }
     let _ = socket.close(None);
     while socket.read().is_ok() {}

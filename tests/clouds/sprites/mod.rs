@@ -4,7 +4,7 @@ mod acts;
 mod bounds;
 mod changes;
 mod exec;
-mod front;
+pub mod front;
 mod listing;
 
 use serde_json::Value;
