@@ -1,9 +1,11 @@
 //! `gabion exec ADDRESS -- CMD`: run a command where the services run, or as one of them runs. `gabion attach`: join
 //! one that runs.
 
+use std::future::pending;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::watch;
 
 use super::context::Context;
@@ -11,10 +13,16 @@ use super::error::{Error, Result};
 use super::target::Target;
 use super::terminal::Raw;
 use crate::model::{Address, SandboxName, Secrets, ServiceAddress};
-use crate::platforms::{Act, Result as PlatformResult, Streams, TerminalSize};
+use crate::platforms::{Act, PlatformError, Result as PlatformResult, Streams, TerminalSize};
 
 /// As shells say it.
 const NOT_EXECUTED: u8 = 127;
+
+/// Ctrl-], as telnet has it: no program means much by it.
+const LEAVE: u8 = 0x1d;
+
+/// So many keys are read at once.
+const KEYS: usize = 1024;
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -26,7 +34,8 @@ const NOT_EXECUTED: u8 = 127;
   echo 'select 1' | gabion exec data -- psql
 
 The command gets this terminal, or whatever stdin, stdout and stderr are; its
-exit code is passed through. 127 if it cannot be executed.")]
+exit code is passed through. 127 if it cannot be executed. On iris, Pocketenv
+and Miosa there is no terminal to be had.")]
 pub struct ExecArgs {
     /// The sandbox, or one of its services
     #[arg(value_name = "ADDRESS", add = super::address::completer())]
@@ -45,9 +54,11 @@ pub struct ExecArgs {
 #[command(after_help = "Examples:
   gabion attach web 12                   shows what `gabion ps web` lists as 12
   echo go | gabion attach web 12 --stdin
+  gabion attach web 12 --stdin           the keys of this terminal, if it has one
 
 Shows what it writes from now on, or from its beginning where the platform has
-kept that. Its exit code is passed through. Ctrl-C leaves it as it runs.")]
+kept that. Its exit code is passed through. Ctrl-C leaves it as it runs; where
+the keys go to a terminal of its own, Ctrl-] does.")]
 pub struct AttachArgs {
     /// The sandbox
     #[arg(value_name = "SANDBOX", add = super::address::completer())]
@@ -62,17 +73,44 @@ pub struct AttachArgs {
 
 /// Joins a command that runs.
 pub async fn attach(context: &Context, args: &AttachArgs) -> Result<ExitCode> {
-    let target = Target::open(context, &args.sandbox, None).await?;
-    let mut streams = streams(None);
-    // An input that never comes has no end, either.
-    let (_never, silence) = tokio::io::duplex(1);
-    if !args.stdin {
-        streams.stdin = Box::new(silence);
-    }
+    let AttachArgs { sandbox, id, stdin } = args;
+    let target = Target::open(context, sandbox, None).await?;
     let platform = target.platform()?;
-    Ok(exit_code(
-        platform.join(&args.sandbox, &args.id, streams).await?,
-    ))
+    if !platform.joins_processes() {
+        return Err(platform.cannot("join what runs already").into());
+    }
+    let listed = platform.processes(sandbox).await?;
+    let process = listed.into_iter().find(|process| process.id == *id);
+    let process = process.ok_or_else(|| PlatformError::no_process(sandbox, id))?;
+    let raw = (*stdin && process.terminal).then(Raw::new).flatten();
+    let size = raw.as_ref().map(Raw::size).transpose();
+    let mut streams = streams(size?);
+    // An input that is not passed on has no end, either.
+    let (typed, keys) = tokio::io::duplex(KEYS);
+    if raw.is_some() || !stdin {
+        streams.stdin = Box::new(keys);
+    }
+    tokio::select! {
+        code = platform.join(sandbox, &process, streams) => Ok(exit_code(code?)),
+        () = left(typed), if raw.is_some() => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Passes on what is typed, until a key says to leave.
+async fn left(mut to: DuplexStream) {
+    let mut stdin = tokio::io::stdin();
+    let mut keys = [0; KEYS];
+    while let Ok(length @ 1..) = stdin.read(&mut keys).await {
+        let leaves = keys[..length].iter().position(|&key| key == LEAVE);
+        let passed = to.write_all(&keys[..leaves.unwrap_or(length)]).await;
+        if leaves.is_some() {
+            return;
+        }
+        if passed.is_err() {
+            break;
+        }
+    }
+    pending().await
 }
 
 pub async fn run(context: &Context, args: &ExecArgs) -> Result<ExitCode> {
@@ -90,7 +128,9 @@ pub async fn run(context: &Context, args: &ExecArgs) -> Result<ExitCode> {
     let platform = platforms.of(sandbox)?;
     let ran = match &args.address {
         Address::Sandbox(sandbox) => {
-            let streams = streams(None);
+            let raw = platform.gives_terminals().then(Raw::new).flatten();
+            let size = raw.as_ref().map(Raw::size).transpose();
+            let streams = streams(size?);
             platform
                 .exec(sandbox, &args.command, &loaded.secrets, streams)
                 .await
@@ -118,7 +158,7 @@ fn exit_code(code: i32) -> ExitCode {
     ExitCode::from(u8::try_from(code & 0xff).unwrap_or(u8::MAX))
 }
 
-/// Hands over the terminal only to a command in a container: any other one has it anyway.
+/// Here the terminal is handed over only to a command in a container: any other one has it anyway.
 async fn in_service(
     platform: &dyn Act,
     service: &ServiceAddress,
@@ -126,7 +166,8 @@ async fn in_service(
     args: &ExecArgs,
     secrets: &Secrets,
 ) -> PlatformResult<i32> {
-    let raw = if container { Raw::new() } else { None };
+    let handed = container || platform.gives_terminals();
+    let raw = handed.then(Raw::new).flatten();
     let size = raw.as_ref().map(Raw::size).transpose();
     let streams = streams(size?);
     platform

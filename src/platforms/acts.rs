@@ -84,6 +84,9 @@ pub struct Process {
     /// When it was started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
+    /// Whether it has a terminal.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub terminal: bool,
 }
 
 /// What a link lets others into.

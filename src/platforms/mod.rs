@@ -101,6 +101,16 @@ pub trait Observe: Send + Sync {
         false
     }
 
+    /// Whether a command that is run there gets the terminal of its [`Streams`].
+    fn gives_terminals(&self) -> bool {
+        false
+    }
+
+    /// Whether what runs beside services can be joined: whether [`Act::join`] can work.
+    fn joins_processes(&self) -> bool {
+        false
+    }
+
     /// What exists there, whoever it belongs to.
     async fn inventory(&self, _query: &InventoryQuery) -> Result<Vec<InventoryEntry>> {
         Err(self.cannot("list what exists there"))
@@ -299,8 +309,8 @@ pub trait Act: Observe {
         Err(self.cannot("end what runs beside services"))
     }
 
-    /// Joins something that runs beside services, by its id there: passes its streams on, and returns its exit code.
-    async fn join(&self, _sandbox: &SandboxName, _id: &str, _streams: Streams) -> Result<i32> {
+    /// Joins something that runs beside services: passes its streams on, and returns its exit code.
+    async fn join(&self, _: &SandboxName, _: &Process, _: Streams) -> Result<i32> {
         Err(self.cannot("join what runs already"))
     }
 

@@ -5,6 +5,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
+use crate::common::terminal::Terminal;
 use crate::common::{Project, eventually};
 use crate::projects::{flat, no_changes, on};
 use crate::served::Served;
@@ -56,6 +57,62 @@ fn a_command_on_sprites_is_joined() {
     assert_eq!(gone.code(), Some(1), "{gone}");
     assert!(flat(&gone).contains("there is no process"), "{gone}");
     no_changes(&project);
+}
+
+#[test]
+fn a_command_on_sprites_has_the_terminal_and_is_joined_on_another_one() {
+    let served = Served::start();
+    let project = on(&served, "sprites", SERVICE);
+    project.ok(&["apply", "--yes"]);
+    let script = "test -t 0 && test -t 2 || exit 1; echo in $TERM; \
+                  while read line; do stty size; echo got $line; test $line != end || exit 9; done";
+    let mut exec = Terminal::gabion(
+        &project,
+        &["exec", "web/api", "--", "sh", "-c", script],
+        &[],
+    );
+    exec.expect("in xterm-256color");
+    exec.send("one\n");
+    exec.expect("24 80\r\ngot one");
+    exec.resize(100, 30);
+    exec.type_until("two\n", "30 100\r\ngot two");
+    let listed = processes(&project).remove(0);
+    assert_eq!(listed["terminal"], true, "{listed}");
+    let id = listed["id"].as_str().expect("text");
+    let mut other = Terminal::gabion(&project, &["attach", "web", id, "--stdin"], &[]);
+    other.type_until("three\n", "got three");
+    exec.expect("got three");
+    let mut listener = project.command(&["attach", "web", id]);
+    let listener = listener.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut listener = listener.spawn().expect("gabion runs");
+    // It leaves, and the command stays.
+    other.send("\u{1d}");
+    let (seen, code) = other.end();
+    assert_eq!(code, Some(0), "{seen}");
+    let heard = BufReader::new(listener.stdout.take().expect("its output")).lines();
+    let heard = heard.map(|line| line.expect("text"));
+    exec.send("four\n");
+    let mut heard = heard.skip_while(|line| !line.contains("got four"));
+    assert!(heard.next().is_some(), "its end");
+    exec.send("end\n");
+    let (seen, code) = exec.end();
+    assert_eq!(code, Some(9), "{seen}");
+    assert_eq!(listener.wait().expect("an end").code(), Some(9));
+    no_changes(&project);
+}
+
+#[test]
+fn ctrl_c_on_a_terminal_is_for_the_command_on_sprites() {
+    let served = Served::start();
+    let project = on(&served, "sprites", SERVICE);
+    project.ok(&["apply", "--yes"]);
+    let mut exec = Terminal::gabion(&project, &["exec", "web", "--", "cat"], &[]);
+    exec.send("word\n");
+    exec.expect("word\r\nword");
+    exec.send("\u{3}");
+    let (seen, code) = exec.end();
+    assert_eq!(code, Some(130), "{seen}");
+    assert_eq!(processes(&project), Vec::<Value>::new());
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //! environment with nothing of ours in it.
 #![allow(dead_code)]
 
+pub mod terminal;
+
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};

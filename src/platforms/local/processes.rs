@@ -13,6 +13,7 @@ impl Local {
             command: process.command,
             dir: process.cwd,
             started_at: process.started_at,
+            terminal: false,
         });
         Ok(shown.collect())
     }

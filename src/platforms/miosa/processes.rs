@@ -11,6 +11,7 @@ impl Miosa {
         let (_, processes) = self.beside(sandbox).await?;
         let shown = processes.into_iter().map(|process| Beside {
             started_at: process.started(),
+            terminal: false,
             command: process.command.unwrap_or_default(),
             dir: None,
             id: process.pid,

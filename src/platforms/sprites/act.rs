@@ -17,8 +17,8 @@ use crate::model::{
 };
 use crate::platforms::cloud::http::HttpError;
 use crate::platforms::{
-    Act, Described, FileChange, FileEntry, ForkOptions, PlatformError, Progress, Result, Streams,
-    Upgraded,
+    Act, Described, FileChange, FileEntry, ForkOptions, PlatformError, Process, Progress, Result,
+    Streams, Upgraded,
 };
 
 /// How often a create is tried whose end is not known, and that has come to nothing.
@@ -332,8 +332,13 @@ impl Act for Sprites {
         self.end_session(sandbox, id, signal).await
     }
 
-    async fn join(&self, sandbox: &SandboxName, id: &str, streams: Streams) -> Result<i32> {
-        self.join_session(sandbox, id, streams).await
+    async fn join(
+        &self,
+        sandbox: &SandboxName,
+        process: &Process,
+        streams: Streams,
+    ) -> Result<i32> {
+        self.join_session(sandbox, process, streams).await
     }
 
     /// The answer tells no version.

@@ -14,6 +14,7 @@ use super::wire::{
     Check, Checkpoint, CreateSprite, Definition, Event, FsList, Page, Service, Services, Session,
     Sessions, Sprite, UpdateSprite,
 };
+use crate::platforms::TerminalSize;
 use crate::platforms::cloud::http::{self, HttpError, Lines, Request, Retry, Socket};
 
 /// How many sprites one page lists at most (§2).
@@ -45,6 +46,8 @@ pub(super) struct Command<'a> {
     pub dir: Option<&'a str>,
     /// Goes into the URL: no secrets.
     pub env: &'a [(String, String)],
+    /// The size of its terminal, if it gets one.
+    pub terminal: Option<TerminalSize>,
     /// How long it may write nothing.
     pub idle: Duration,
 }
@@ -307,6 +310,13 @@ impl Client {
         }
         for (name, value) in command.env {
             request = request.query("env", format!("{name}={value}"));
+        }
+        if let Some(TerminalSize { width, height }) = command.terminal {
+            let size = [("rows", height), ("cols", width)];
+            request = request.query("tty", "true");
+            for (name, length) in size {
+                request = request.query(name, length.to_string());
+            }
         }
         request.query("stdin", "true")
     }

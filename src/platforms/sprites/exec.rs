@@ -16,10 +16,13 @@ use super::{Sprites, dialog};
 use crate::event::Failure;
 use crate::model::{SandboxName, Secrets, ServiceAddress, ServiceSpec};
 use crate::platforms::cloud::supply::{Asked, Inside, shell};
-use crate::platforms::{PlatformError, Result, Streams};
+use crate::platforms::{Observe, PlatformError, Result, Streams};
 
 /// How long a command of a user may write nothing: Sprites sets no limit, and connections do not last.
 pub(super) const QUIET: Duration = Duration::from_secs(24 * 3600);
+
+/// The kind of terminal that a command has.
+const TERM: &str = "TERM";
 
 /// The longest input that is sent, in bytes.
 const LONGEST_INPUT: u64 = 64 << 20;
@@ -41,10 +44,14 @@ impl Sprites {
         mut streams: Streams,
     ) -> Result<i32> {
         let env = secrets.expand_env(around)?;
-        if streams.terminal.is_some() {
-            streams.stdin = Box::new(tokio::io::empty());
+        let (mut open, hidden) = split_env(around, env);
+        let terminal = streams.terminal.as_ref().map(|size| *size.borrow());
+        if terminal.is_some()
+            && !around.env.contains_key(TERM)
+            && let Ok(term) = std::env::var(TERM)
+        {
+            open.push((TERM.to_owned(), term));
         }
-        let (open, hidden) = split_env(around, env);
         let argv = match hidden.is_empty() {
             true => argv.to_vec(),
             false => self.behind_file(sprite, argv, &hidden).await?,
@@ -55,10 +62,19 @@ impl Sprites {
             argv: &argv,
             dir: dir.as_deref(),
             env: &open,
+            terminal,
             idle: QUIET,
         };
-        if let Some(socket) = self.client.exec_socket(sprite, &command).await? {
-            return dialog::attend(socket, streams).await;
+        match self.client.exec_socket(sprite, &command).await? {
+            Some(socket) if terminal.is_some() => {
+                return dialog::attend_terminal(socket, streams).await;
+            }
+            Some(socket) => return dialog::attend(socket, streams).await,
+            None if terminal.is_some() => {
+                let error = self.cannot("hand over a terminal: what answers has no WebSocket");
+                return Err(error.hint("with `</dev/null`, the command runs without one"));
+            }
+            None => {}
         }
         let mut input = Vec::new();
         let read = (&mut streams.stdin).take(LONGEST_INPUT);
@@ -128,6 +144,7 @@ impl Sprites {
             argv: &argv,
             dir: None,
             env: &[],
+            terminal: None,
             idle: limit.saturating_add(ON_THE_WAY),
         };
         let script = Bytes::from(script.expose_secret().as_bytes().to_vec());

@@ -199,6 +199,14 @@ impl Observe for Sprites {
         true
     }
 
+    fn gives_terminals(&self) -> bool {
+        true
+    }
+
+    fn joins_processes(&self) -> bool {
+        true
+    }
+
     async fn inventory(&self, query: &InventoryQuery) -> Result<Vec<InventoryEntry>> {
         self.list_all(query).await
     }

@@ -19,6 +19,7 @@ impl Sprites {
             command: session.command.unwrap_or_default(),
             dir: session.workdir.filter(|dir| !dir.is_empty()),
             started_at: session.created,
+            terminal: session.tty,
         });
         Ok(shown.collect())
     }
@@ -26,20 +27,17 @@ impl Sprites {
     pub(super) async fn join_session(
         &self,
         sandbox: &SandboxName,
-        id: &str,
+        process: &Process,
         streams: Streams,
     ) -> Result<i32> {
         let sprite = self.seen(sandbox).await?.sprite;
-        let there = self.client.sessions(&sprite).await?;
-        let session = there.into_iter().find(|session| session.id == id);
-        let session = session.ok_or_else(|| PlatformError::no_process(sandbox, id))?;
-        if session.tty {
-            let what = "join a command that has a terminal: use the platform's own tool";
-            return Err(self.cannot(what));
-        }
-        let socket = self.client.session_socket(&sprite, id, QUIET).await?;
+        let socket = self.client.session_socket(&sprite, &process.id, QUIET);
         let missing = || self.cannot("join what runs already: what answers has no WebSocket");
-        dialog::attend(socket.ok_or_else(missing)?, streams).await
+        let socket = socket.await?.ok_or_else(missing)?;
+        match process.terminal {
+            true => dialog::attend_terminal(socket, streams).await,
+            false => dialog::attend(socket, streams).await,
+        }
     }
 
     /// How it ended is judged by the list: a stream may break off.

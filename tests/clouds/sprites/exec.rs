@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::process::Stdio;
 
 use super::front::{Front, Way};
+use crate::common::terminal::Terminal;
 use crate::common::{Project, Run};
 use crate::projects::on;
 use crate::served::Served;
@@ -84,6 +85,30 @@ fn a_connection_that_ends_before_the_command_is_no_end_of_the_command() {
     let run = exec(&project);
     assert_eq!((run.stdout().as_str(), run.code()), ("so far\n", Some(127)));
     assert!(run.stderr().contains("how it ended is not known"), "{run}");
+}
+
+#[test]
+fn with_a_terminal_the_proper_end_of_the_connection_is_that_of_the_command() {
+    let served = Served::start();
+    let project = on(&served, "sprites", ONE);
+    project.ok(&["apply", "--yes"]);
+    let front = Front::of(&served, Way::Socket, &[b"\x1b[1mbold\x03".to_vec()]);
+    project.edit(&served.url, &front.url);
+    let (seen, code) = Terminal::gabion(&project, &["exec", "web", "--", "vi"], &[]).end();
+    assert!(seen.contains("\x1b[1mbold\x03"), "{seen}");
+    assert_eq!(code, Some(0), "{seen}");
+}
+
+#[test]
+fn without_a_socket_there_is_no_terminal() {
+    let served = Served::start();
+    let project = on(&served, "sprites", ONE);
+    project.ok(&["apply", "--yes"]);
+    let front = Front::of(&served, Way::List, &[b"\x03\x00".to_vec()]);
+    project.edit(&served.url, &front.url);
+    let (seen, code) = Terminal::gabion(&project, &["exec", "web", "--", "vi"], &[]).end();
+    assert!(seen.contains("cannot hand over a terminal"), "{seen}");
+    assert_eq!(code, Some(127), "{seen}");
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::io::{Read, Write, copy};
 use std::net::{Shutdown, TcpListener, TcpStream};
 
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 use tokio_tungstenite::tungstenite::{Message, WebSocket};
 
 use crate::served::Served;
@@ -124,6 +125,9 @@ fn say_messages(mut client: TcpStream, head: &str, messages: &[Message]) {
     for message in messages {
         let _ = socket.send(message.clone());
     }
-    let _ = socket.close(None);
+    let _ = socket.close(Some(CloseFrame {
+        code: CloseCode::Normal,
+        reason: "".into(),
+    }));
     while socket.read().is_ok() {}
 }

@@ -40,6 +40,7 @@ pub struct Receiver {
     stream: SplitStream<Stream>,
     idle: Duration,
     broken: Broken,
+    closed: Option<u16>,
 }
 
 impl Socket {
@@ -59,6 +60,7 @@ impl Socket {
             stream,
             idle: self.idle,
             broken: self.broken,
+            closed: None,
         };
         (Sender(sink), receiver)
     }
@@ -77,6 +79,11 @@ impl Sender {
 }
 
 impl Receiver {
+    /// What the other side has given as its reason to end, once it has.
+    pub fn close_code(&self) -> Option<u16> {
+        self.closed
+    }
+
     /// The next message; `None` at the proper end.
     pub async fn next(&mut self) -> Result<Option<Message>, HttpError> {
         loop {
@@ -85,7 +92,11 @@ impl Receiver {
                 Ok(Some(Ok(Raw::Text(text)))) => {
                     return Ok(Some(Message::Text(text.as_str().to_owned())));
                 }
-                Ok(Some(Ok(Raw::Close(_))) | None) => return Ok(None),
+                Ok(Some(Ok(Raw::Close(frame)))) => {
+                    self.closed = frame.map(|frame| frame.code.into());
+                    return Ok(None);
+                }
+                Ok(None) => return Ok(None),
                 Ok(Some(Ok(Raw::Ping(_) | Raw::Pong(_) | Raw::Frame(_)))) => {}
                 Ok(Some(Err(error))) => {
                     return Err((self.broken)(format!("the connection broke off: {error}")));
