@@ -97,6 +97,8 @@ struct Inner {
     did: OnceCell<String>,
     /// The ids of sandboxes by their names in the stack.
     ids: Mutex<BTreeMap<SandboxName, String>>,
+    /// The services that were down in each sandbox that was stopped from here, all by their ids.
+    down: Mutex<BTreeMap<String, Vec<String>>>,
     /// Held while one is made: two that are made at once could not be told apart after an error.
     creating: tokio::sync::Mutex<()>,
     /// Held while a sandbox is started to bring new secrets into effect.
@@ -146,6 +148,7 @@ impl Pocketenv {
             own,
             did: OnceCell::new(),
             ids: Mutex::default(),
+            down: Mutex::default(),
             creating: tokio::sync::Mutex::default(),
             refreshing: tokio::sync::Mutex::default(),
         };
@@ -157,6 +160,11 @@ impl Inner {
     fn ids(&self) -> MutexGuard<'_, BTreeMap<SandboxName, String>> {
         // Whole after every statement, so a panic elsewhere cannot have torn it.
         self.ids.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn down(&self) -> MutexGuard<'_, BTreeMap<String, Vec<String>>> {
+        // As above.
+        self.down.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn owner(&self, sandbox: &SandboxName) -> Owner {

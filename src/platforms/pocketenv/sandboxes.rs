@@ -10,7 +10,7 @@ use super::label::SandboxLabel;
 use super::ports::VSCODE;
 use super::sealed_files::FileIds;
 use super::surely::surely;
-use super::wire::{INITIALIZING, RUNNING, STOPPED, Sandbox};
+use super::wire::{INITIALIZING, RUNNING, STOPPED, Sandbox, Service};
 use super::{CLOUDFLARE, Inner, PAUSES, label, sealed_files};
 use crate::model::{SandboxName, SandboxSpec, Secrets, show_duration};
 use crate::platforms::cloud::mark::SandboxMark;
@@ -221,7 +221,8 @@ impl Inner {
         Ok(())
     }
 
-    /// Starts a sandbox, if it does not run, and returns once it has its volumes and files.
+    /// Starts a sandbox, if it does not run, and returns once it has its volumes and files. What was noted as down
+    /// is down again: the platform starts all.
     pub(super) async fn start(&self, id: &str, spec: &SandboxSpec) -> Result<()> {
         self.is_made(id).await?;
         let repo = spec.repo.as_ref().map(|repo| repo.url.as_str());
@@ -230,12 +231,28 @@ impl Inner {
             || self.has_status(id, RUNNING),
         )
         .await?;
+        let down = self.down().remove(id).unwrap_or_default();
+        for service in &down {
+            self.stop_running(id, service).await?;
+        }
         self.await_volumes(id, spec).await?;
         self.await_files(id, spec).await
     }
 
     pub(super) async fn stop(&self, id: &str) -> Result<()> {
+        if self.provider == CLOUDFLARE {
+            self.note_down(id).await?;
+        }
         surely(|| self.api.stop(id), || self.has_status(id, STOPPED)).await
+    }
+
+    /// Notes which services are down, so that they are after the next start, too; returns the ids of the others.
+    pub(super) async fn note_down(&self, id: &str) -> Result<Vec<String>> {
+        let services = self.api.services(id).await?;
+        let (up, down): (Vec<_>, Vec<_>) = services.into_iter().partition(Service::is_running);
+        let ids = |services: Vec<Service>| services.into_iter().map(|it| it.id).collect();
+        self.down().insert(id.to_owned(), ids(down));
+        Ok(ids(up))
     }
 
     async fn has_status(&self, id: &str, status: &str) -> Result<Option<()>> {

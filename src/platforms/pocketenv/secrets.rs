@@ -48,8 +48,7 @@ impl Inner {
     }
 
     /// Makes sure that processes get the secrets of a service. If they do not, the sandbox is started
-    /// again, which starts all of its services: those that run are stopped before, those that are stopped
-    /// after.
+    /// again, which starts all of its services: those that run are stopped before.
     pub(super) async fn bring_into_effect(
         &self,
         id: &str,
@@ -69,18 +68,14 @@ impl Inner {
         if self.api.exec(id, &test).await?.exit_code == 0 {
             return Ok(());
         }
-        let services = self.api.services(id).await?;
-        for service in services.iter().filter(|service| service.is_running()) {
-            self.stop_running(id, &service.id).await?;
+        for service in self.note_down(id).await? {
+            self.stop_running(id, &service).await?;
         }
         // With its repository and its time.
         let sandbox = self.api.sandbox(id).await?;
         let found = sandbox.and_then(|it| label::of_sandbox(it.description.as_deref()));
         let spec = found.map(|(_, label)| label.mark.spec).unwrap_or_default();
         self.start(id, &spec).await?;
-        for service in services.iter().filter(|service| !service.is_running()) {
-            self.stop_running(id, &service.id).await?;
-        }
         // They come in the background.
         match self.becomes_true(id, &test).await? {
             true => Ok(()),
