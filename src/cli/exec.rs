@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::watch;
 
-use super::context::Context;
+use super::context::{Context, say};
 use super::error::{Error, Result};
 use super::target::Target;
 use super::terminal::Raw;
@@ -92,7 +92,11 @@ pub async fn attach(context: &Context, args: &AttachArgs) -> Result<ExitCode> {
     }
     tokio::select! {
         code = platform.join(sandbox, &process, streams) => Ok(exit_code(code?)),
-        () = left(typed), if raw.is_some() => Ok(ExitCode::SUCCESS),
+        () = left(typed), if raw.is_some() => {
+            drop(raw);
+            say(format_args!("\nLeft: `{id}` goes on."));
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 

@@ -47,6 +47,9 @@ pub async fn run(context: &Context, args: &ShowArgs) -> Result<ExitCode> {
             if let Ok(Some(check)) = target.platform()?.check(sandbox).await {
                 shown["check"] = json!(check);
             }
+            if let Ok(Some(usage)) = target.platform()?.usage(sandbox).await {
+                shown["usage"] = json!(usage);
+            }
             shown
         }
         Address::Service(address) => {

@@ -71,6 +71,17 @@ pub struct Check {
     pub checked_at: Option<Timestamp>,
 }
 
+/// What a sandbox has used, in the words of its platform.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Usage {
+    /// Since it was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total: Option<serde_json::Value>,
+    /// Within the last hour.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_hour: Option<serde_json::Value>,
+}
+
 /// Something that runs in a sandbox and is no service: a command, or a process that somebody has started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Process {

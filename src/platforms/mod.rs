@@ -40,7 +40,7 @@ mod url;
 
 pub use acts::{
     Attached, Attachment, Check, Endpoint, ForkOptions, InventoryEntry, InventoryQuery, Key,
-    KeyKind, Link, LinkId, LinkTo, NewKey, Process, Progress, Upgraded,
+    KeyKind, Link, LinkId, LinkTo, NewKey, Process, Progress, Upgraded, Usage,
 };
 pub use described::Described;
 pub use error::PlatformError;
@@ -168,6 +168,11 @@ pub trait Observe: Send + Sync {
 
     /// How the platform itself finds a sandbox when it looks at it; `None` where it does not look.
     async fn check(&self, _sandbox: &SandboxName) -> Result<Option<Check>> {
+        Ok(None)
+    }
+
+    /// What a sandbox has used; `None` where the platform does not tell.
+    async fn usage(&self, _sandbox: &SandboxName) -> Result<Option<Usage>> {
         Ok(None)
     }
 

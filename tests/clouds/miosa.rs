@@ -60,6 +60,21 @@ fn pids(project: &Project) -> [u64; 2] {
 }
 
 #[test]
+fn what_a_sandbox_has_used_is_shown() {
+    let served = Served::start();
+    let project = on(&served, "miosa", "  web: {}\n");
+    project.ok(&["apply", "--yes"]);
+    let shown = project.ok(&["show", "web", "--json"]).stdout();
+    let shown: Value = serde_json::from_str(&shown).expect("JSON");
+    let usage = &shown["usage"];
+    assert!(usage["total"]["runtime_seconds"].is_number(), "{shown}");
+    assert!(usage["last_hour"]["points"].is_array(), "{shown}");
+    let asked = served.requests(0);
+    let metrics = asked.iter().filter(|it| it.ends_with("/metrics"));
+    assert_eq!(metrics.count(), 1, "{asked:#?}");
+}
+
+#[test]
 fn an_edit_restarts_one_service_and_what_was_broken_by_hand_is_healed() {
     let served = served(&[]);
     let project = project(&served);

@@ -89,6 +89,10 @@ fn a_command_on_sprites_has_the_terminal_and_is_joined_on_another_one() {
     other.send("\u{1d}");
     let (seen, code) = other.end();
     assert_eq!(code, Some(0), "{seen}");
+    assert!(
+        seen.ends_with(&format!("Left: `{id}` goes on.\r\n")),
+        "{seen}"
+    );
     let heard = BufReader::new(listener.stdout.take().expect("its output")).lines();
     let heard = heard.map(|line| line.expect("text"));
     exec.send("four\n");

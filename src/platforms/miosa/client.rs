@@ -235,6 +235,16 @@ impl Api {
         Ok(ports.filter_map(port).collect())
     }
 
+    /// What a sandbox has used, as the platform tells it.
+    pub(super) async fn usage(&self, id: &str) -> Result<Value> {
+        value(self.get(id, &["usage"])).await
+    }
+
+    /// How it has done within the last hour.
+    pub(super) async fn metrics(&self, id: &str) -> Result<Value> {
+        value(self.get(id, &["metrics"]).query("window", "1h")).await
+    }
+
     /// Makes a port reachable; where, if it says so.
     pub(super) async fn expose(&self, id: &str, body: &Value) -> Result<Option<String>> {
         let request = self.at(Method::POST, id, &["expose"]).json(body);

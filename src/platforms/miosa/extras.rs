@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use futures_util::future::try_join;
+use futures_util::future::{join, try_join};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
@@ -11,6 +11,7 @@ use super::{Miosa, ledger};
 use crate::model::SandboxName;
 use crate::platforms::{
     Attached, Attachment, Endpoint, InventoryEntry, InventoryQuery, Observe, PlatformError, Result,
+    Usage,
 };
 
 impl Miosa {
@@ -28,6 +29,18 @@ impl Miosa {
             created_at: record.created_at,
         };
         Ok(query.page(alive.map(entry).collect()))
+    }
+
+    /// Either is told where the other is not.
+    pub(super) async fn tell_usage(&self, sandbox: &SandboxName) -> Result<Usage> {
+        let known = self.get(sandbox).await?;
+        match join(self.api.usage(&known.id), self.api.metrics(&known.id)).await {
+            (Err(error), Err(_)) => Err(error.into()),
+            (total, last_hour) => Ok(Usage {
+                total: total.ok(),
+                last_hour: last_hour.ok(),
+            }),
+        }
     }
 
     pub(super) async fn list_endpoints(&self, sandbox: &SandboxName) -> Result<Vec<Endpoint>> {

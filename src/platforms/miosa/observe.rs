@@ -19,7 +19,7 @@ use crate::model::{
 };
 use crate::platforms::{
     Attached, Attachment, Described, Endpoint, InventoryEntry, InventoryQuery, Link, LogLine,
-    LogQuery, Observe, Process as Beside, Result,
+    LogQuery, Observe, Process as Beside, Result, Usage,
 };
 
 impl Miosa {
@@ -273,6 +273,10 @@ impl Observe for Miosa {
 
     async fn endpoints(&self, sandbox: &SandboxName) -> Result<Vec<Endpoint>> {
         self.list_endpoints(sandbox).await
+    }
+
+    async fn usage(&self, sandbox: &SandboxName) -> Result<Option<Usage>> {
+        self.tell_usage(sandbox).await.map(Some)
     }
 
     async fn links(&self, sandbox: &SandboxName) -> Result<Vec<Link>> {

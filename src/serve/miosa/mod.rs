@@ -23,6 +23,7 @@ mod services;
 mod shares;
 mod snapshots;
 mod switches;
+mod usage;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -140,6 +141,8 @@ fn of_one() -> Router<Miosa> {
         .route("/extend", post(life::extend))
         .route("/resources", get(resources::show).patch(resources::change))
         .route("/readiness", get(life::readiness))
+        .route("/usage", get(usage::total))
+        .route("/metrics", get(usage::recent))
         .merge(of_processes())
         .merge(of_files())
         .route("/exec", post(exec::run))
