@@ -190,5 +190,6 @@ fn streams(terminal: Option<watch::Receiver<TerminalSize>>) -> Streams {
         stdout: Box::new(tokio::io::stdout()),
         stderr: Box::new(tokio::io::stderr()),
         terminal,
+        term: std::env::var("TERM").ok(),
     }
 }

@@ -34,6 +34,7 @@ async fn sh<P: Act + ?Sized>(
         stdout: Box::new(sink()),
         stderr: Box::new(stderr()),
         terminal: None,
+        term: None,
     };
     platform.exec(sandbox, &argv, secrets, streams).await
 }

@@ -145,6 +145,7 @@ async fn run<P: Act + ?Sized>(
         stdout: Box::new(stdout),
         stderr: Box::new(stderr),
         terminal: None,
+        term: None,
     };
     let code = platform.exec(sandbox, argv, secrets, streams);
     match tokio::try_join!(code, read(out), read(err))? {

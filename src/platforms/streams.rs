@@ -15,6 +15,8 @@ pub struct Streams {
     pub stderr: Box<dyn AsyncWrite + Send + Unpin>,
     /// The size of the terminal, and its changes; `None` if the command gets no terminal.
     pub terminal: Option<watch::Receiver<TerminalSize>>,
+    /// The kind of that terminal, as `TERM` names it.
+    pub term: Option<String>,
 }
 
 impl Streams {

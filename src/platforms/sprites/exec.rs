@@ -48,7 +48,7 @@ impl Sprites {
         let terminal = streams.terminal.as_ref().map(|size| *size.borrow());
         if terminal.is_some()
             && !around.env.contains_key(TERM)
-            && let Ok(term) = std::env::var(TERM)
+            && let Some(term) = streams.term.take()
         {
             open.push((TERM.to_owned(), term));
         }
