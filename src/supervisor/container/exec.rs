@@ -113,6 +113,7 @@ async fn attach(
         mut stdout,
         mut stderr,
         terminal,
+        ..
     } = streams;
     let (exec, mut output, mut input) = begin(engine, id, argv, true, terminal.is_some()).await?;
     let broken = |error: std::io::Error| EngineError::Broken(error.to_string());

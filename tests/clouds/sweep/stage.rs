@@ -184,6 +184,7 @@ impl Stage<'_> {
             stdout: Box::new(sink.clone()),
             stderr: Box::new(tokio::io::sink()),
             terminal: None,
+            term: None,
         };
         let platform = platforms.of(&sandbox).unwrap();
         let ran = platform.exec(&sandbox, &argv, &loaded.secrets, streams);
