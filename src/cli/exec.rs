@@ -6,14 +6,13 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-use tokio::sync::watch;
 
 use super::context::{Context, say};
 use super::error::{Error, Result};
 use super::target::Target;
 use super::terminal::Raw;
 use crate::model::{Address, SandboxName, Secrets, ServiceAddress};
-use crate::platforms::{Act, PlatformError, Result as PlatformResult, Streams, TerminalSize};
+use crate::platforms::{Act, PlatformError, Result as PlatformResult, Streams};
 
 /// As shells say it.
 const NOT_EXECUTED: u8 = 127;
@@ -83,8 +82,7 @@ pub async fn attach(context: &Context, args: &AttachArgs) -> Result<ExitCode> {
     let process = listed.into_iter().find(|process| process.id == *id);
     let process = process.ok_or_else(|| PlatformError::no_process(sandbox, id))?;
     let raw = (*stdin && process.terminal).then(Raw::new).flatten();
-    let size = raw.as_ref().map(Raw::size).transpose();
-    let mut streams = streams(size?);
+    let mut streams = streams(raw.as_ref())?;
     // An input that is not passed on has no end, either.
     let (typed, keys) = tokio::io::duplex(KEYS);
     if raw.is_some() || !stdin {
@@ -133,8 +131,7 @@ pub async fn run(context: &Context, args: &ExecArgs) -> Result<ExitCode> {
     let ran = match &args.address {
         Address::Sandbox(sandbox) => {
             let raw = platform.gives_terminals().then(Raw::new).flatten();
-            let size = raw.as_ref().map(Raw::size).transpose();
-            let streams = streams(size?);
+            let streams = streams(raw.as_ref())?;
             platform
                 .exec(sandbox, &args.command, &loaded.secrets, streams)
                 .await
@@ -172,24 +169,23 @@ async fn in_service(
 ) -> PlatformResult<i32> {
     let handed = container || platform.gives_terminals();
     let raw = handed.then(Raw::new).flatten();
-    let size = raw.as_ref().map(Raw::size).transpose();
-    let streams = streams(size?);
+    let streams = streams(raw.as_ref())?;
     platform
         .exec_in_service(service, &args.command, secrets, streams)
         .await
 }
 
 /// This process's own. Whoever sits at a terminal that is not handed over types nothing for the command.
-fn streams(terminal: Option<watch::Receiver<TerminalSize>>) -> Streams {
+fn streams(terminal: Option<&Raw>) -> std::io::Result<Streams> {
     let silent = terminal.is_none() && std::io::stdin().is_terminal();
-    Streams {
+    Ok(Streams {
         stdin: match silent {
             true => Box::new(tokio::io::empty()),
             false => Box::new(tokio::io::stdin()),
         },
         stdout: Box::new(tokio::io::stdout()),
         stderr: Box::new(tokio::io::stderr()),
-        terminal,
+        terminal: terminal.map(Raw::size).transpose()?,
         term: std::env::var("TERM").ok(),
-    }
+    })
 }

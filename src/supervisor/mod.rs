@@ -62,6 +62,7 @@ pub use container::{EngineError, EngineSettings, probe_engine};
 pub use files::{Entry as FileEntry, Found as FileFound, Listed as FilesListed};
 pub use listen::{Bound, Listen, ListenError, token_from};
 pub use occupy::{Occupied, is_occupied, is_serving, occupy};
+pub use port::connect as connect_to_port;
 pub use processes::ProcessObject;
 pub use signal::name_of as signal_name;
 pub use stored::{clear_orphans, exec_in_service, kill_leftovers, stored_logs, stored_services};

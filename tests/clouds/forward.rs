@@ -143,6 +143,20 @@ fn carries(project: &Project, port: u16) {
     }
     assert_eq!(forward.end(), "");
 
+    // Where the machine has IPv6, so do its ports.
+    if let Ok(listener) = TcpListener::bind("[::1]:0") {
+        let port = listener.local_addr().expect("an address").port();
+        let forward = Forward::start(project, "web", port);
+        let mut near = forward.connect();
+        let (mut far, _) = listener.accept().expect("a connection");
+        far.write_all(b"six").expect("it listens");
+        drop(far);
+        let mut heard = String::new();
+        near.read_to_string(&mut heard).expect("text");
+        assert_eq!(heard, "six");
+        assert_eq!(forward.end(), "");
+    }
+
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let at = taken.local_addr().expect("an address");
     let run = project.run(&["forward", "web", &format!("{}:{port}", at.port())]);

@@ -176,8 +176,7 @@ fn a_process_on_miosa_that_is_no_service_is_listed_and_ended() {
     process_of_somebody(&served, "miosa, services: named");
 }
 
-/// What was stopped by hand stays down, unless the platform `starts_all`.
-/// Where a start of the sandbox `starts_all`, what was down begins, too, and is stopped.
+/// What was stopped by hand is down at the end; where a start of the sandbox `starts_all`, it begins before.
 fn a_sandbox_is_restarted(kind: &str, starts_all: bool) -> (Served, Project) {
     let served = Served::start();
     let project = on(

@@ -15,7 +15,6 @@ mod processes;
 mod repo;
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -36,6 +35,7 @@ use crate::platforms::{
     InventoryEntry, InventoryQuery, LogLine, LogQuery, Observe, PlatformError, Process, Progress,
     Result, Streams, Upgraded,
 };
+
 use crate::supervisor::{self, Client, ClientError, ServiceObject};
 pub use capabilities::capabilities;
 use folder::{Folder, Stacks};
@@ -557,11 +557,7 @@ impl Act for Local {
 
     async fn forward(&self, sandbox: &SandboxName, port: u16, mut from: TcpStream) -> Result<()> {
         self.client(sandbox)?;
-        let here: [SocketAddr; 2] = [
-            (Ipv4Addr::LOCALHOST, port).into(),
-            (Ipv6Addr::LOCALHOST, port).into(),
-        ];
-        let mut to = TcpStream::connect(&here[..]).await?;
+        let mut to = supervisor::connect_to_port(port).await?;
         // Whoever leaves in the middle of it is not missed.
         let _ = copy_bidirectional(&mut from, &mut to).await;
         Ok(())

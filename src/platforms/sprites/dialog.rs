@@ -23,15 +23,29 @@ struct Exit {
     exit_code: i32,
 }
 
-/// Passes on what a command reads and writes, up to its end.
-pub(super) async fn attend(socket: Socket, mut streams: Streams) -> Result<i32> {
+/// Passes on what a command reads and writes, up to its end, and returns its exit code. If it has a `terminal`, what
+/// goes either way are the bytes of that; otherwise frames.
+pub(super) async fn attend(socket: Socket, mut streams: Streams, terminal: bool) -> Result<i32> {
     let stdin = std::mem::replace(&mut streams.stdin, Box::new(tokio::io::empty()));
+    let size = streams.terminal.take();
     let (sender, receiver) = socket.split();
-    let mut listening = std::pin::pin!(listen(receiver, streams));
+    let feeding = async {
+        match terminal {
+            true => type_in(stdin, size, sender).await,
+            false => feed(stdin, sender).await,
+        }
+    };
+    let listening = async {
+        match terminal {
+            true => show(receiver, streams).await,
+            false => listen(receiver, streams).await,
+        }
+    };
+    let mut listening = std::pin::pin!(listening);
     // A command may end without having read everything.
     tokio::select! {
         ended = &mut listening => ended,
-        fed = feed(stdin, sender) => {
+        fed = feeding => {
             fed?;
             listening.await
         }
@@ -69,21 +83,6 @@ async fn listen(mut from: Receiver, mut streams: Streams) -> Result<i32> {
         }
     }
     Err(super::exec::cut_short())
-}
-
-/// As [`attend`], of a command that has a terminal: what goes either way are its bytes.
-pub(super) async fn attend_terminal(socket: Socket, mut streams: Streams) -> Result<i32> {
-    let stdin = std::mem::replace(&mut streams.stdin, Box::new(tokio::io::empty()));
-    let size = streams.terminal.take();
-    let (sender, receiver) = socket.split();
-    let mut showing = std::pin::pin!(show(receiver, streams));
-    tokio::select! {
-        ended = &mut showing => ended,
-        typed = type_in(stdin, size, sender) => {
-            typed?;
-            showing.await
-        }
-    }
 }
 
 /// Sends what is typed, and the size of the terminal now and whenever it changes. A terminal has no end of its input.

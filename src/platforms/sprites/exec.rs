@@ -66,10 +66,7 @@ impl Sprites {
             idle: QUIET,
         };
         match self.client.exec_socket(sprite, &command).await? {
-            Some(socket) if terminal.is_some() => {
-                return dialog::attend_terminal(socket, streams).await;
-            }
-            Some(socket) => return dialog::attend(socket, streams).await,
+            Some(socket) => return dialog::attend(socket, streams, terminal.is_some()).await,
             None if terminal.is_some() => {
                 let error = self.cannot("hand over a terminal: what answers has no WebSocket");
                 return Err(error.hint("with `</dev/null`, the command runs without one"));

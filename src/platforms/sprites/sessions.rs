@@ -34,10 +34,7 @@ impl Sprites {
         let socket = self.client.session_socket(&sprite, &process.id, QUIET);
         let missing = || self.cannot("join what runs already: what answers has no WebSocket");
         let socket = socket.await?.ok_or_else(missing)?;
-        match process.terminal {
-            true => dialog::attend_terminal(socket, streams).await,
-            false => dialog::attend(socket, streams).await,
-        }
+        dialog::attend(socket, streams, process.terminal).await
     }
 
     /// How it ended is judged by the list: a stream may break off.

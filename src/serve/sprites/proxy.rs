@@ -1,7 +1,6 @@
 //! Connections to the ports of a sprite over a WebSocket: protocol page sprites, §6.
 
 use std::future::pending;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use axum::body::Bytes;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
@@ -15,6 +14,7 @@ use tokio::net::TcpStream;
 use super::exec::Upgrade;
 use super::problem::{Answer, Problem};
 use super::request::Sprite;
+use crate::supervisor::connect_to_port;
 
 /// So much is read at a time.
 const CHUNK: usize = 16 << 10;
@@ -55,11 +55,7 @@ async fn connect(target: Option<Target>) -> Result<TcpStream, String> {
         return Err(format!("`{}` is not the sprite", target.host));
     }
     let port = target.port;
-    let here: [SocketAddr; 2] = [
-        (Ipv4Addr::LOCALHOST, port).into(),
-        (Ipv6Addr::LOCALHOST, port).into(),
-    ];
-    let connected = TcpStream::connect(&here[..]).await;
+    let connected = connect_to_port(port).await;
     connected.map_err(|error| format!("port {port}: {error}"))
 }
 

@@ -10,8 +10,9 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::miss::{Answers, Miss, closed, no_http_answer, question};
-use super::{tcp, tls};
+use super::tls;
 use crate::model::{HttpProbe, Scheme};
+use crate::supervisor::port;
 
 /// How much of a body is searched.
 const SEARCHED: usize = 1 << 20;
@@ -19,7 +20,7 @@ const SEARCHED: usize = 1 << 20;
 const READ: usize = 4 << 10;
 
 pub(super) async fn attempt(probe: &HttpProbe, answers: Answers<'_>) -> Result<(), Miss> {
-    let Some(stream) = tcp::connect(probe.port).await else {
+    let Ok(stream) = port::connect(probe.port).await else {
         return Err(closed(probe.port));
     };
     match probe.scheme {

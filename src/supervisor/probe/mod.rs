@@ -38,7 +38,6 @@ use crate::model::{Health, HumanDuration, Probe, Secrets, show_duration};
 pub(super) use self::check::check;
 pub(super) use self::notify::environment;
 pub(super) use self::socket::NotifySocket;
-pub(super) use self::tcp::accepts;
 
 /// What a prober has found out.
 #[derive(Debug, Clone, PartialEq, Eq)]
